@@ -1,0 +1,103 @@
+"""The places a test can run on. A test that asks for `backend` runs once on each of them."""
+
+from contextlib import nullcontext
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnet.backend import Backend, resolve
+from xpnet.errors import BackendError
+
+
+class Place(Enum):
+    """(test id, backend, device, dtype)"""
+
+    NUMPY = "numpy", "numpy", "cpu", "float64"
+    NUMPY_READONLY = "numpy-readonly", "numpy", "cpu", "float64"
+    STRICT = "strict", "array_api_strict", "cpu", "float64"
+    STRICT_DEVICE1 = "strict-device1", "array_api_strict", "device1", "float64"
+    STRICT_NO_FLOAT64 = "strict-no_float64", "array_api_strict", "no_float64", "float32"
+    TORCH_CPU = "torch-cpu", "torch", "cpu", "float64"
+    TORCH_META = "torch-meta", "torch", "meta", "float64"
+    JAX_EAGER = "jax-eager", "jax", "cpu", "float64"
+    JAX_JIT = "jax-jit", "jax", "cpu", "float64"
+    CUPY = "cupy", "cupy", "cuda", "float64"
+    TORCH_CUDA = "torch-cuda", "torch", "cuda", "float64"
+    JAX_CUDA = "jax-cuda", "jax", "cuda", "float64"
+
+    def __str__(self):
+        return self.value[0]
+
+
+class Eager(Backend):
+    """A backend that compiles nothing."""
+
+    def compile(self, function, *, donate=()):
+        return function
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: test on the GPU, too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "reads_nothing: looks at no value, so it runs on torch-meta, too")
+
+
+def pytest_generate_tests(metafunc):
+    if "place" in metafunc.fixturenames:
+        devices = {"cpu", metafunc.config.getoption("device")}
+        left_out = set() if metafunc.definition.get_closest_marker("reads_nothing") else {Place.TORCH_META}
+        places = [p for p in Place if devices >= {p.value[2]} & {"cpu", "cuda"} and p not in left_out]
+        metafunc.parametrize("place", places, ids=str)
+
+
+@pytest.fixture
+def backend(place):
+    """An xpnet backend on this place, float64 where the place has it."""
+    _, library, device, dtype = place.value
+    try:
+        backend = resolve(device, library, dtype)
+    except BackendError as error:
+        pytest.skip(str(error))
+    if place is Place.JAX_EAGER:
+        backend = Eager(*(getattr(backend, field.name) for field in fields(backend)))
+    with strictest() if library == "array_api_strict" else nullcontext():
+        yield backend
+
+
+@pytest.fixture
+def lend(place, backend):
+    """A function that places the caller's data on the backend, locked against writing where that can be."""
+
+    def lend(x):
+        array = backend.asarray(np.array(x))
+        if place is Place.NUMPY_READONLY:
+            array.flags.writeable = False
+        return array
+
+    return lend
+
+
+@pytest.fixture
+def numpy64():
+    """The reference: NumPy in float64."""
+    return resolve("cpu", "numpy", "float64")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The four original MNIST files."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"needs the MNIST files in {folder.parent.name}/{folder.name} beside the repository")
+    return folder
+
+
+def strictest():
+    from array_api_strict import ArrayAPIStrictFlags
+
+    return ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)

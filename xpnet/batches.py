@@ -1,0 +1,67 @@
+"""Which rows go where: shuffles, hold-outs and one-hot targets, all drawn on the host."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.errors import InputError
+
+# Rows that go through the network at once where a batch need not: a full batch, and evaluation.
+CHUNK = 8192
+
+__all__ = ["CHUNK", "hold_out", "one_hot", "shuffle", "slices"]
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Cut n rows into consecutive slices of `size`, the last of which may be shorter.
+
+    >>> slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def shuffle(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order (n,) in which an epoch visits the rows.
+
+    A pure function of its arguments: a resumed run finds its place without replaying the epochs before.
+    """
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def hold_out(
+    y: NDArray[np.int64] | NDArray[np.float64], fraction: float, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split row numbers into (kept, held out), in ascending order.
+
+    Args:
+        y: (n,) class indices, of which each class gives its share as far as it has two members; or (n, k)
+            numbers.
+        fraction: share of the rows to hold out, 0 to 1 (exclusive); at least one row is.
+
+    Raises:
+        InputError: fraction outside (0, 1), or no row would be left to train on.
+
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InputError(f"validation: expected a fraction between 0 and 1, got {fraction}")
+    n = y.shape[0]
+    order = np.random.default_rng((seed, 0x5711)).permutation(n)
+    if y.ndim == 1:
+        # Deal each class out evenly along the order, then cut: its members stand at 0.5/k, 1.5/k, ... of the
+        # way.
+        place = np.empty(n)
+        for label in np.unique(y):
+            members = order[y[order] == label]
+            place[members] = (np.arange(members.size) + 0.5) / members.size
+        order = order[np.argsort(place[order], kind="stable")]
+    n_held = max(1, round(fraction * n))
+    if n_held >= n:
+        raise InputError(f"validation: a fraction of {fraction} leaves no row of {n} to train on")
+    return np.sort(order[n_held:]), np.sort(order[:n_held])
+
+
+def one_hot(y: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """Return Y (n, n_classes), 1 in column y of each row; for n_classes = 1, y itself as a column."""
+    if n_classes == 1:
+        return y[:, np.newaxis].astype(np.float64)
+    return np.eye(n_classes)[y]

@@ -1,0 +1,52 @@
+"""What a data set is to the rest of xpnet, whichever file it came from."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Scaling"]
+
+
+class Scaling(NamedTuple):
+    """The affine map from values as stored to values as trained on: `(X - shift) * factor`.
+
+    Both are arrays of shape (1,) (one number for all columns: pictures) or (d,) (one per column: tables).
+    """
+
+    shift: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    def __call__(self, X: NDArray[Any], dtype: str = "float32") -> NDArray[Any]:
+        """Return X (n, d) scaled, as a new C-ordered array of `dtype`."""
+        # Numbers such as 1e9 ± 1 must meet their mean before float32 cuts off what they differ by.
+        exact = "float64" if X.dtype == np.float64 else dtype
+        scaled = X.astype(exact, order="C")
+        scaled -= self.shift.astype(exact)
+        scaled *= self.factor.astype(exact)
+        return scaled.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows to learn from and rows to be judged on, in host memory.
+
+    Attributes:
+        name: what the user asked for, or the stem of their file.
+        X_train, X_test: (n, d) values as stored, unscaled (uint8 for pictures).
+        y_train, y_test: (n,) int64 class indices 0 ... K-1, or (n, outputs) float64 numeric targets.
+        classes: the K class names, or None where the targets are numeric.
+        picture: (height, width) where each row is a picture in row-major order, else None.
+        scaling: maps X to what the network is trained on.
+
+    """
+
+    name: str
+    X_train: NDArray[Any]
+    y_train: NDArray[Any]
+    X_test: NDArray[Any]
+    y_test: NDArray[Any]
+    classes: tuple[str, ...] | None
+    picture: tuple[int, int] | None
+    scaling: Scaling

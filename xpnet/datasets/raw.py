@@ -1,0 +1,80 @@
+"""What every reader hands over, and the checks that hold whichever file it came from."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.errors import InputError
+
+__all__ = ["Raw", "check", "check_numbers"]
+
+# Networks train in float32 unless told otherwise: a larger number would turn into infinity there.
+LARGEST = np.float64(np.finfo(np.float32).max)
+
+
+class Raw(NamedTuple):
+    """A data set as read: not yet split, flattened or encoded.
+
+    Attributes:
+        X, X_test: (n, d) a table, or (n, height, width) pictures.
+        y, y_test: (n,) labels, text or numbers; or (n, outputs) numeric targets.
+        highest: what the brightest pixel is stored as, where the dtype does not tell.
+        classes: class names, where y already holds their indices.
+
+    """
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    X_test: NDArray[Any] | None = None
+    y_test: NDArray[Any] | None = None
+    highest: float | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def check(name: str, raw: Raw) -> None:
+    """Raise InputError, naming the data set, array and place, unless `raw` can be learnt from."""
+    _check_rows(name, "X", raw.X, "y", raw.y)
+    if (raw.X_test is None) != (raw.y_test is None):
+        raise InputError(f"{name}: expected X_test and y_test together, found only one of them")
+    if raw.X_test is not None and raw.y_test is not None:
+        _check_rows(name, "X_test", raw.X_test, "y_test", raw.y_test)
+        if raw.X_test.shape[1:] != raw.X.shape[1:]:
+            raise InputError(
+                f"{name}: expected rows of X_test of the shape of those of X, {raw.X.shape[1:]}, "
+                f"found {raw.X_test.shape[1:]}"
+            )
+
+
+def check_numbers(name: str, values: NDArray[Any]) -> None:
+    """Raise InputError, naming row and column of the first offender, unless `values` are finite numbers."""
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{name}: expected numbers, found values of type {values.dtype}")
+    if values.dtype.kind == "f" and values.size:
+        flat = values.reshape(len(values), -1)
+        wrong = np.argwhere(~(np.abs(flat) <= LARGEST))  # true for NaN, too
+        if len(wrong):
+            row, column = wrong[0]
+            raise InputError(
+                f"{name}: row {row}, column {column} (counted from 0): "
+                f"expected a finite number that float32 can hold, found {flat[row, column]}"
+            )
+
+
+def _check_rows(name: str, X_name: str, X: NDArray[Any], y_name: str, y: NDArray[Any]) -> None:
+    if X.ndim not in (2, 3):
+        raise InputError(f"{name}: {X_name}: expected shape (n, d) or (n, height, width), found {X.shape}")
+    if y.ndim not in (1, 2) or 0 in y.shape[1:]:
+        raise InputError(f"{name}: {y_name}: expected shape (n,) or (n, outputs), found {y.shape}")
+    if X.size == 0:
+        missing = "rows" if len(X) == 0 else "columns"
+        raise InputError(f"{name}: {X_name} has no {missing}: expected at least one, found shape {X.shape}")
+    if len(X) != len(y):
+        raise InputError(
+            f"{name}: expected as many rows in {y_name} as in {X_name}, {len(X)}, found {len(y)}"
+        )
+    check_numbers(f"{name}: {X_name}", X)
+    if y.dtype.kind not in "biufU":
+        raise InputError(f"{name}: {y_name}: expected numbers or text (str), found values of type {y.dtype}")
+    if y.dtype.kind != "U":
+        check_numbers(f"{name}: {y_name}", y)

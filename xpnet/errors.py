@@ -1,0 +1,38 @@
+"""What xpnet raises at its border. The command line turns these into a sentence and an exit code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["BackendError", "DivergenceError", "InputError", "choose"]
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used: an unknown name, a broken file, data that does not fit."""
+
+
+class BackendError(RuntimeError):
+    """No array library can do what was asked for on this machine."""
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or the parameters stopped being finite during training."""
+
+
+def choose(kind: str, name: str, valid: Iterable[str]) -> str:
+    """Return `name` if it is one of `valid`.
+
+    Raises:
+        InputError: otherwise; the message lists the valid names and the closest match.
+
+    >>> choose("optimizer", "adm", ["sgd", "adam"])
+    Traceback (most recent call last):
+        ...
+    xpnet.errors.InputError: unknown optimizer 'adm': did you mean 'adam'? Choose from sgd, adam
+
+    """
+    names = list(valid)
+    if name in names:
+        return name
+    close = get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"unknown {kind} {name!r}: {hint}Choose from {', '.join(names)}")

@@ -1,0 +1,110 @@
+"""Losses, each fused with the output activation it belongs to.
+
+For these pairs the gradient by the last layer's z is `prediction - Y` (canonical links; McCullagh and Nelder,
+Generalized Linear Models, 1989), and the exponentials that would overflow one by one cancel.
+
+Every loss takes z (n, K), the targets Y and `weight`, what each row counts: a float (1/n for the mean over
+rows) or an array (n, 1). It returns the 0-d loss, Σ_rows weight · loss_row, and its gradient dz (n, K). All
+are finite for |z| up to 1e4 in float32. Beside each stands `predict`: what the network answers for z.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from xpnet._typing import Array, Namespace
+from xpnet.ops import identity, logistic
+
+__all__ = ["LOSSES", "Loss"]
+
+
+def softmax(z: Array, *, xp: Namespace) -> Array:
+    """Return the probabilities p_k = e^z_k / Σ_j e^z_j, shape (n, K)."""
+    p = xp.exp(z - xp.max(z, axis=1, keepdims=True))
+    p /= xp.sum(p, axis=1, keepdims=True)
+    return p
+
+
+def softmax_cross_entropy(
+    z: Array, Y: Array, weight: Array | float, *, xp: Namespace, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
+    """loss_row = -Σ_k Y_k log p_k,  dz = p - Y,  with p = softmax(z).
+
+    Args:
+        Y: (n, K) rows that sum to 1 (one-hot, or soft labels), or (n,) integer class indices.
+        label_smoothing: s replaces Y by (1 - s) Y + s / K (Szegedy et al. 2016).
+
+    """
+    if Y.ndim == 1:
+        classes = xp.arange(z.shape[1], device=Y.device)
+        Y = xp.astype(xp.reshape(Y, (-1, 1)) == classes, z.dtype)
+    if label_smoothing:
+        Y = (1.0 - label_smoothing) * Y + label_smoothing / z.shape[1]
+    z = z - xp.max(z, axis=1, keepdims=True)
+    p = xp.exp(z)
+    total = xp.sum(p, axis=1, keepdims=True)
+    # -Σ_k Y_k log p_k = log Σ_j e^z_j - Σ_k Y_k z_k, since each row of Y sums to 1.
+    loss = xp.sum((xp.log(total) - xp.sum(Y * z, axis=1, keepdims=True)) * weight)
+    p /= total
+    p -= Y
+    p *= weight
+    return loss, p
+
+
+def logistic_cross_entropy(
+    z: Array, Y: Array, weight: Array | float, *, xp: Namespace
+) -> tuple[Array, Array]:
+    """loss_row = -Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)],  dz = p - Y,  with p = logistic(z).
+
+    Y is (n, K) with entries 0 to 1: K = 1 is binary classification, K > 1 one-vs-all or multi-label.
+    """
+    # In terms of z: max(z, 0) - Y z + log(1 + e^-|z|).
+    loss_rows = xp.sum(xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z))), axis=1, keepdims=True)
+    dz = logistic(z, xp=xp)
+    dz -= Y
+    dz *= weight
+    return xp.sum(loss_rows * weight), dz
+
+
+def squared_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
+    """loss_row = ½ Σ_k (z_k - Y_k)²,  dz = z - Y,  with Y (n, K) any numbers."""
+    dz = z - Y
+    loss = 0.5 * xp.sum(xp.sum(dz * dz, axis=1, keepdims=True) * weight)
+    dz *= weight
+    return loss, dz
+
+
+def exponential_mean(z: Array, *, xp: Namespace) -> Array:
+    """Return the Poisson mean e^z, held at e^60 = 1e26 where z is larger."""
+    return xp.exp(xp.minimum(z, 60.0))
+
+
+def poisson(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
+    """loss_row = Σ_k [μ_k - Y_k z_k + Y_k log Y_k - Y_k],  dz = μ - Y,  with the mean μ = e^z and Y (n, K) >=
+    0.
+
+    This is half the deviance: 0 for a perfect prediction. Above z = 60 the loss goes on as a straight line,
+    because e^z would leave float32.
+    """
+    mean = exponential_mean(z, xp=xp)
+    beyond = mean * xp.maximum(z - 60.0, 0.0)
+    saturated = Y * xp.log(xp.maximum(Y, 1e-30)) - Y
+    loss_rows = xp.sum(mean + beyond - Y * z + saturated, axis=1, keepdims=True)
+    dz = mean - Y
+    dz *= weight
+    return xp.sum(loss_rows * weight), dz
+
+
+class Loss(NamedTuple):
+    """A loss with its gradient, and the prediction (n, K) -> (n, K) that it trains."""
+
+    loss_and_grad: Callable[..., tuple[Array, Array]]
+    predict: Callable[..., Array]
+    classifies: bool
+
+
+LOSSES = {
+    "softmax_cross_entropy": Loss(softmax_cross_entropy, softmax, classifies=True),
+    "logistic_cross_entropy": Loss(logistic_cross_entropy, logistic, classifies=True),
+    "squared_error": Loss(squared_error, identity, classifies=False),
+    "poisson": Loss(poisson, exponential_mean, classifies=False),
+}

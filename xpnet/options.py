@@ -1,0 +1,114 @@
+"""What a training run can be told: one field per option of the command line, with its default."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from xpnet._typing import Schedule
+from xpnet.errors import InputError, choose
+from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from xpnet.schedules import SCHEDULES, warm_up
+
+__all__ = ["OPTIMIZERS", "Options"]
+
+# Name: (what makes it of the options, its usual learning rate).
+OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
+    "sgd": (lambda options: SGD(), 0.1),
+    "momentum": (lambda options: SGD(_or(options.momentum, 0.9)), 0.05),
+    "nesterov": (lambda options: SGD(_or(options.momentum, 0.9), nesterov=True), 0.05),
+    "adam": (lambda options: Adam(), 0.002),
+    "adamw": (lambda options: AdamW(weight_decay=_or(options.weight_decay, 0.01)), 0.002),
+    "rmsprop": (lambda options: RMSprop(), 0.001),
+    "adagrad": (lambda options: Adagrad(), 0.01),
+}
+
+# What a resumed run may be told anew: none of it changes a step, but for the schedule's end.
+MAY_CHANGE = ("epochs", "data_dir", "device", "backend", "checkpoint_every", "quiet")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `xpnet train`; None means the default that the help text names."""
+
+    data: str = "digits"
+    data_dir: str | None = None
+    validation: float = 0.1
+    hidden: tuple[int, ...] = (100,)
+    activation: tuple[str, ...] = ("relu",)
+    init: str = "auto"
+    loss: str = "softmax_cross_entropy"
+    label_smoothing: float = 0.0
+    l2: float = 0.0
+    optimizer: str = "adam"
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str = "cosine"
+    warm_up: int = 0
+    clip_norm: float | None = None
+    batch_size: int | None = 32
+    epochs: int = 50
+    early_stopping: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    backend: str | None = None
+    dtype: str = "float32"
+    out: str | None = None
+    checkpoint_every: int | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        choose("optimizer", self.optimizer, OPTIMIZERS)
+        choose("schedule", self.schedule, SCHEDULES)
+        for option, value, takers in (
+            ("--momentum", self.momentum, ("momentum", "nesterov")),
+            ("--weight-decay", self.weight_decay, ("adamw",)),
+        ):
+            if value is not None and self.optimizer not in takers:
+                raise InputError(
+                    f"{option} belongs to --optimizer {' or '.join(takers)}, not to {self.optimizer}"
+                )
+        if self.early_stopping is not None and not self.validation:
+            raise InputError("--early-stopping needs data to watch: give --validation a fraction above 0")
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> "Options":
+        """Return the options that `asdict` turned into JSON."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+        return cls(**values)
+
+    def resumed_with(self, given: dict[str, Any]) -> "Options":
+        """Return these options of an earlier run with those that the user has given now.
+
+        Raises:
+            InputError: one of them would make it another run; the message lists each with both values.
+
+        """
+        mine = asdict(self)
+        clashes = [
+            f"--{name.replace('_', '-')}: the run has {_shown(mine[name])}, you gave {_shown(value)}"
+            for name, value in given.items()
+            if name not in MAY_CHANGE and value != mine[name]
+        ]
+        if clashes:
+            raise InputError("this is another run than the one to resume:\n  " + "\n  ".join(clashes))
+        return Options(**{**mine, **given})
+
+    def make_optimizer(self) -> Optimizer:
+        """Return the optimizer that is named, with its settings."""
+        return OPTIMIZERS[self.optimizer][0](self)
+
+    def make_schedule(self, total: int) -> Schedule:
+        """Return the learning rate as a function of the step 1 ... total."""
+        lr = _or(self.lr, OPTIMIZERS[self.optimizer][1])
+        schedule: Schedule = partial(SCHEDULES[self.schedule], lr=lr, total=max(1, total - self.warm_up))
+        return partial(warm_up, schedule=schedule, steps=self.warm_up) if self.warm_up else schedule
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

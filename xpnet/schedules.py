@@ -1,0 +1,71 @@
+"""Learning-rate schedules: plain functions of the step t = 1, 2, ..., computed on the host.
+
+Each takes the peak rate `lr` and the number of steps `total`; training asks for a function of t alone:
+`functools.partial(cosine, lr=1e-3, total=1000)`.
+"""
+
+import math
+
+from xpnet._typing import Schedule
+
+__all__ = [
+    "SCHEDULES",
+    "constant",
+    "cosine",
+    "exponential",
+    "inverse_scaling",
+    "one_cycle",
+    "step",
+    "warm_up",
+]
+
+
+def constant(t: int, *, lr: float, total: int) -> float:
+    """Lr."""
+    return lr
+
+
+def step(t: int, *, lr: float, total: int, factor: float = 0.1, at: tuple[float, ...] = (0.5, 0.75)) -> float:
+    """lr, times `factor` after each of the fractions `at` of the run (He et al. 2016)."""
+    return lr * math.pow(factor, sum(t - 1 >= fraction * total for fraction in at))
+
+
+def exponential(t: int, *, lr: float, total: int, final: float = 0.01) -> float:
+    """Lr · final^((t-1)/total): the same factor at each step, down to final · lr."""
+    return lr * math.pow(final, (t - 1) / total)
+
+
+def inverse_scaling(t: int, *, lr: float, total: int, power: float = 0.5) -> float:
+    """Lr / t^power (scikit-learn's `invscaling`; Robbins and Monro 1951 for power 1)."""
+    return lr / math.pow(t, power)
+
+
+def cosine(t: int, *, lr: float, total: int) -> float:
+    """½ lr (1 + cos(π (t-1)/total)), down to 0 (Loshchilov and Hutter 2017)."""
+    return 0.5 * lr * (1.0 + math.cos(math.pi * min(t - 1, total) / total))
+
+
+def one_cycle(
+    t: int, *, lr: float, total: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 250_000
+) -> float:
+    """Up from start · lr to lr over the fraction `rise` of the run, down to end · lr, both along a half
+    cosine.
+
+    Smith and Topin 2018, with PyTorch's shape and defaults.
+    """
+    peak, last = rise * total - 1.0, total - 1.0
+    if t - 1 < peak:
+        low, high, progress = start * lr, lr, (t - 1) / peak
+    elif t - 1 <= last:
+        low, high, progress = lr, end * lr, (t - 1 - peak) / max(last - peak, 1e-9)
+    else:
+        low, high, progress = lr, end * lr, 1.0
+    return low + (high - low) * 0.5 * (1.0 - math.cos(math.pi * progress))
+
+
+def warm_up(t: int, *, schedule: Schedule, steps: int) -> float:
+    """Rise along a straight line for `steps` steps, then follow `schedule` (Goyal et al. 2017)."""
+    return schedule(1) * t / steps if t <= steps else schedule(t - steps)
+
+
+SCHEDULES = {f.__name__: f for f in (constant, step, exponential, inverse_scaling, cosine, one_cycle)}

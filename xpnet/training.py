@@ -1,0 +1,234 @@
+"""The training loop: a generator that yields a record at the end of each epoch.
+
+    for record in epochs(mlp, Adam(), state, X, Y, schedule=schedule, n_epochs=20, ...):
+        print(record.epoch, record.train_loss)
+
+The loop does the bookkeeping on the host; all arithmetic is in `step`, a fixed list of array operations
+without a host read. The loss of an epoch gathers in a 0-d array on the device, read once at its end.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._typing import Array, Schedule
+from xpnet.backend import Backend
+from xpnet.batches import CHUNK, shuffle, slices
+from xpnet.errors import DivergenceError, InputError
+from xpnet.evaluation import Evaluation, evaluate
+from xpnet.mlp import MLP
+from xpnet.optimizers import Coefficients, Moments, Optimizer, clip_by_norm, update_in_blocks
+
+__all__ = ["Best", "Epoch", "TrainState", "diverged", "epochs", "start"]
+
+
+class Best(NamedTuple):
+    """The best parameters so far, on the host, by validation loss."""
+
+    theta: NDArray[Any]
+    loss: float
+    epoch: int
+
+
+@dataclass
+class TrainState:
+    """All that training carries from step to step. `epochs` consumes the arrays: copy what you want to keep.
+
+    Attributes:
+        theta: (n_parameters,).
+        moments: the optimizer's vectors, each shaped like theta.
+        loss: 0-d, the sum over the rows visited in the running epoch of their loss.
+        step: optimizer steps taken.
+        epoch: epochs finished.
+        batch: batches done in the running epoch: the position in its shuffle.
+        learning_rate: of the last step.
+        seconds: spent training so far.
+        best: with early stopping, the parameters that `epochs` restores at the end.
+
+    """
+
+    theta: Array
+    moments: Moments
+    loss: Array
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    learning_rate: float = 0.0
+    seconds: float = 0.0
+    best: Best | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What happened in an epoch. `train_loss` is the mean over its rows when trained on, with the penalty."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+    validation: Evaluation | None
+
+    def to_dict(self, score_name: str = "accuracy") -> dict[str, float]:
+        """Return the record as one flat dictionary, the validation score under `validation_<score_name>`."""
+        record = asdict(self)
+        if (validation := record.pop("validation")) is not None:
+            record |= {"validation_loss": validation[0], f"validation_{score_name}": validation[1]}
+        return record
+
+
+def start(theta: NDArray[Any], optimizer: Optimizer, *, backend: Backend) -> TrainState:
+    """Return the state before the first step, with a copy of theta on the backend's device."""
+    device_theta = backend.asarray(np.array(theta, dtype=backend.dtype_name))
+    moments = optimizer.init(device_theta, xp=backend.xp)
+    return TrainState(device_theta, moments, backend.asarray(np.zeros(())))
+
+
+def epochs(
+    mlp: MLP,
+    optimizer: Optimizer,
+    state: TrainState,
+    X: Array,
+    Y: Array,
+    weight: Array | None = None,
+    *,
+    backend: Backend,
+    schedule: Schedule,
+    n_epochs: int,
+    batch_size: int | None,
+    seed: int = 0,
+    clip_norm: float | None = None,
+    validation: tuple[Array, Array] | None = None,
+    patience: int | None = None,
+    after_step: Callable[[TrainState], None] | None = None,
+) -> Iterator[Epoch]:
+    """Train from `state` on, in place, until `n_epochs` epochs are finished; yield a record after each.
+
+    Args:
+        X, Y, weight: (n, inputs), (n, outputs) and (n, 1) on the backend's device, in its dtype. Borrowed.
+        schedule: learning rate as a function of the step 1, 2, ...
+        batch_size: rows per step; the last batch of an epoch may be smaller and is trained on, too. None: all
+            rows, gone through in chunks of 8192 whose gradients are added up.
+        seed: of the shuffles.
+        clip_norm: longest Euclidean norm of the gradient.
+        validation: (X, Y) to evaluate after each epoch.
+        patience: stop after so many epochs without a lower validation loss, and restore the best parameters.
+        after_step: called with the state after every step; an exception it raises stops training between two
+            steps.
+
+    Raises:
+        DivergenceError: the loss of an epoch is not finite.
+        InputError: batch_size below 1 or above n, clip_norm not above 0, or patience without validation.
+
+    """
+    n = X.shape[0]
+    if batch_size is not None and not 1 <= batch_size <= n:
+        raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
+    if clip_norm is not None and not clip_norm > 0.0:
+        raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
+    if patience is not None and (validation is None or patience < 1):
+        raise InputError("early stopping: expected a patience of at least 1 and validation data to watch")
+    xp = backend.xp
+
+    def descend(
+        theta: Array, moments: Moments, g: Array, coefficients: Coefficients
+    ) -> tuple[Array, Moments]:
+        if clip_norm is not None:
+            g = clip_by_norm(g, clip_norm, xp=xp)
+        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=backend.block, xp=xp)
+
+    def step(
+        theta: Array, moments: Moments, total: Array, rows: tuple[Array, ...], coefficients: Coefficients
+    ) -> tuple[Array, Moments, Array]:
+        loss, g = mlp.loss_and_grad(theta, *rows, xp=xp)
+        theta, moments = descend(theta, moments, g, coefficients)
+        return theta, moments, total + loss * rows[0].shape[0]
+
+    data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
+    compiled_step = backend.compile(step, donate=(0, 1, 2))
+    compiled_descend = backend.compile(descend, donate=(0, 1, 2))
+    compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
+    in_chunks = batch_size is None and n > CHUNK
+    batches = slices(n, batch_size or n)
+
+    while state.epoch < n_epochs and not _exhausted(state, patience):
+        began, first = time.perf_counter(), state.batch
+        if batch_size is not None:
+            order = backend.asarray(shuffle(n, seed=seed, epoch=state.epoch))
+        # A loss that overflows is reported below, in words; NumPy need not warn as well.
+        for batch in batches[first:]:
+            state.learning_rate = schedule(state.step + 1)
+            coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
+            with np.errstate(all="ignore"):
+                if in_chunks:
+                    loss, g = _gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                    state.theta, state.moments = compiled_descend(state.theta, state.moments, g, coefficients)
+                    state.loss = state.loss + loss * n
+                else:
+                    rows = data
+                    if batch_size is not None:
+                        index = order[batch]
+                        rows = tuple(xp.take(array, index, axis=0) for array in data)
+                    state.theta, state.moments, state.loss = compiled_step(
+                        state.theta, state.moments, state.loss, rows, coefficients
+                    )
+            state.step += 1
+            state.batch += 1
+            if after_step is not None:
+                after_step(state)
+
+        train_loss = float(state.loss) / n
+        elapsed = time.perf_counter() - began
+        state.seconds += elapsed
+        if not math.isfinite(train_loss):
+            raise diverged(state, f"the loss is {train_loss}")
+        state.epoch, state.batch, state.loss = state.epoch + 1, 0, xp.zeros_like(state.loss)
+        scores = None if validation is None else evaluate(mlp, state.theta, *validation, backend=backend)
+        if (
+            patience is not None
+            and scores is not None
+            and (state.best is None or scores.loss < state.best.loss)
+        ):
+            state.best = Best(backend.to_numpy(state.theta), scores.loss, state.epoch)
+        visited = n - first * (batch_size or n)
+        yield Epoch(
+            state.epoch, state.step, train_loss, state.learning_rate, state.seconds, visited / elapsed, scores
+        )
+
+    if state.best is not None:
+        state.theta = backend.asarray(state.best.theta)
+
+
+def diverged(state: TrainState, what: str) -> DivergenceError:
+    """Return the error that says where training broke down and what to try."""
+    return DivergenceError(
+        f"{what} in epoch {state.epoch + 1}, by step {state.step}, "
+        f"at learning rate {state.learning_rate:.3g}. Try a smaller --lr, or --clip-norm 1, or --warm-up 1000"
+    )
+
+
+def _exhausted(state: TrainState, patience: int | None) -> bool:
+    return patience is not None and state.best is not None and state.epoch - state.best.epoch >= patience
+
+
+def _gradient_in_chunks(
+    gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], xp: Any
+) -> tuple[Array, Array]:
+    """Loss and gradient over all rows: the mean over chunks, each with its share of the rows' weight."""
+    n = data[0].shape[0]
+    loss: Any = 0.0
+    g: Any = None
+    for chunk in slices(n, CHUNK):
+        rows = tuple(array[chunk, ...] for array in data)
+        share = rows[0].shape[0] / n if len(data) == 2 else xp.sum(rows[2]) / xp.sum(data[2])
+        chunk_loss, chunk_g = gradient(theta, rows)
+        chunk_g *= share
+        loss = loss + share * chunk_loss
+        g = chunk_g if g is None else g + chunk_g
+    return loss, g
