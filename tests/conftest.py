@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.backend import Backend, resolve
-from xpnet.errors import BackendError
+from xpnet.backend import LIBRARIES, Backend, resolve
 
 
 class Place(Enum):
@@ -59,10 +58,9 @@ def pytest_generate_tests(metafunc):
 def backend(place):
     """An xpnet backend on this place, float64 where the place has it."""
     _, library, device, dtype = place.value
-    try:
-        backend = resolve(device, library, dtype)
-    except BackendError as error:
-        pytest.skip(str(error))
+    if problem := LIBRARIES[library].problem(device):
+        pytest.skip(f"{library}: {problem}")
+    backend = resolve(device, library, dtype)
     if place is Place.JAX_EAGER:
         backend = Eager(*(getattr(backend, field.name) for field in fields(backend)))
     with strictest() if library == "array_api_strict" else nullcontext():

@@ -76,11 +76,12 @@ def test_every_backend_takes_the_same_steps(name, backend):
 def test_a_step_needs_no_value_on_the_host(name, backend):
     optimizer, xp = CASES[name][0], backend.xp
     theta, g = backend.asarray(np.ones(N)), backend.asarray(np.ones(N))
+    place = (backend.dtype, theta.device)
     g = clip_by_norm(g, 1.0, xp=xp)
     theta, moments = optimizer.update(
         theta, g, optimizer.init(theta, xp=xp), optimizer.coefficients(0.1, 1), xp=xp
     )
-    assert all((a.dtype, a.device) == (backend.dtype, backend.device) for a in (theta, *moments))
+    assert all((a.dtype, a.device) == place for a in (theta, *moments))
 
 
 @pytest.mark.parametrize("block", [1, 7, N - 1, N, N + 1])  # 7 leaves a shorter last block

@@ -4,7 +4,16 @@ from functools import partial
 
 import pytest
 
-from xpnet.schedules import SCHEDULES, constant, cosine, exponential, inverse_scaling, one_cycle, step, warm_up
+from xpnet.schedules import (
+    SCHEDULES,
+    constant,
+    cosine,
+    exponential,
+    inverse_scaling,
+    one_cycle,
+    step,
+    warm_up,
+)
 
 TOTAL = 40
 

@@ -34,12 +34,12 @@ _CPU_BLOCK = 131_072
 
 @dataclass(frozen=True)
 class Library:
-    """An array library: the namespace to import, and what to install where it is missing."""
+    """An array library: the namespace to import, where it computes, what to install where it is missing."""
 
     name: str
     namespace: str
     remedy: str
-    cuda: bool
+    devices: tuple[str, ...]
 
     @property
     def version(self) -> str | None:
@@ -58,7 +58,7 @@ class Library:
         if self.version is None:
             return f"not installed: {self.remedy}"
         if device.startswith("cuda"):
-            if not self.cuda:
+            if "cuda" not in self.devices:
                 return "has no CUDA device"
             if no_driver := _missing_cuda_driver():
                 return no_driver
@@ -80,9 +80,8 @@ class Library:
         if index and not index.isdigit():
             raise InputError(f"device {device!r}: expected a number after the colon, as in cuda:1")
         if self.name in ("numpy", "cupy"):
-            expected = "cpu" if self.name == "numpy" else "cuda"
-            if kind != expected or (index and kind == "cpu"):
-                raise InputError(f"{self.name} has no device {device!r}, only {expected}")
+            if kind not in self.devices or (index and kind == "cpu"):
+                raise InputError(f"{self.name} has no device {device!r}, only {self.devices[0]}")
             return _cupy_device(int(index or 0)) if kind == "cuda" else "cpu"
         if self.name == "torch":
             return import_module("torch").device(device)
@@ -96,12 +95,12 @@ class Library:
 LIBRARIES = {
     library.name: library
     for library in (
-        Library("numpy", "numpy", 'pip install "numpy>=2.1"', cuda=False),
+        Library("numpy", "numpy", 'pip install "numpy>=2.1"', ("cpu",)),
         # Their [ctk] brings the CUDA headers and cuBLAS, without which CuPy imports but cannot compute.
-        Library("cupy", "array_api_compat.cupy", 'pip install "xpnet[cuda12]" or "xpnet[cuda13]"', cuda=True),
-        Library("torch", "array_api_compat.torch", 'pip install "xpnet[torch]"', cuda=True),
-        Library("jax", "jax.numpy", 'pip install "xpnet[jax]", for a GPU "jax[cuda13]"', cuda=True),
-        Library("array_api_strict", "array_api_strict", "pip install array-api-strict", cuda=False),
+        Library("cupy", "array_api_compat.cupy", 'pip install "xpnet[cuda12]" or "xpnet[cuda13]"', ("cuda",)),
+        Library("torch", "array_api_compat.torch", 'pip install "xpnet[torch]"', ("cpu", "cuda")),
+        Library("jax", "jax.numpy", 'pip install "xpnet[jax]", for a GPU "jax[cuda13]"', ("cpu", "cuda")),
+        Library("array_api_strict", "array_api_strict", "pip install array-api-strict", ("cpu",)),
     )
 }
 
@@ -229,7 +228,9 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
             raise InputError(
                 f"device {device!r}: expected auto, cpu, cuda or cuda:N, unless a backend is named"
             )
-        libraries = [lib for lib in libraries if lib.cuda] if device != "cpu" else [LIBRARIES["numpy"]]
+        libraries = (
+            [lib for lib in libraries if "cuda" in lib.devices] if device != "cpu" else [LIBRARIES["numpy"]]
+        )
     problems = {}
     for library in libraries:
         problems[library.name] = library.problem(device)
@@ -242,7 +243,7 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
 def _auto_device(libraries: list[Library]) -> str:
     if [library.name for library in libraries] == ["cupy"]:
         return "cuda"  # it has no other
-    with_cuda = [library for library in libraries if library.cuda]
+    with_cuda = [library for library in libraries if "cuda" in library.devices]
     if not with_cuda:
         return "cpu"
     if no_driver := _missing_cuda_driver():
@@ -273,9 +274,7 @@ def _bind(library: Library, device: str, dtype: str) -> Backend:
 
 def _cupy_device(index: int) -> Device:
     cupy = import_module("cupy")
-    if not cupy.cuda.is_available():
-        cupy.cuda.runtime.getDeviceCount()  # raises with the reason
-    count = cupy.cuda.runtime.getDeviceCount()
+    count = cupy.cuda.runtime.getDeviceCount()  # raises, with the reason, where there is none
     if index >= count:
         raise InputError(f"no device cuda:{index}: this machine has {count}, cuda:0 to cuda:{count - 1}")
     return cupy.cuda.Device(index)

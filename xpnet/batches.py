@@ -45,19 +45,20 @@ def hold_out(
     if not 0.0 < fraction < 1.0:
         raise InputError(f"validation: expected a fraction between 0 and 1, got {fraction}")
     n = y.shape[0]
-    order = np.random.default_rng((seed, 0x5711)).permutation(n)
-    if y.ndim == 1:
-        # Deal each class out evenly along the order, then cut: its members stand at 0.5/k, 1.5/k, ... of the
-        # way.
-        place = np.empty(n)
-        for label in np.unique(y):
-            members = order[y[order] == label]
-            place[members] = (np.arange(members.size) + 0.5) / members.size
-        order = order[np.argsort(place[order], kind="stable")]
     n_held = max(1, round(fraction * n))
     if n_held >= n:
         raise InputError(f"validation: a fraction of {fraction} leaves no row of {n} to train on")
-    return np.sort(order[n_held:]), np.sort(order[:n_held])
+    held = order = np.random.default_rng((seed, 0x5711)).permutation(n)
+    if y.ndim == 1:
+        # Each class gives the whole rows of its share; what is missing then, one row each from those with the
+        # largest remainders (Hamilton's method).
+        labels, counts = np.unique(y, return_counts=True)
+        rows = np.floor(fraction * counts).astype(np.int64)
+        lacking = np.where(counts > 1, fraction * counts - rows, -1.0)
+        rows[np.argsort(-lacking, kind="stable")[: n_held - rows.sum()]] += 1
+        held = np.concatenate([order[y[order] == label][:k] for label, k in zip(labels, rows, strict=True)])
+    held = np.sort(held[:n_held])
+    return np.setdiff1d(order, held), held
 
 
 def one_hot(y: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:

@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except (DivergenceError, OutOfMemoryError) as error:
         return _fail(error, 1)
+    except MemoryError as error:  # outside training, which says more
+        return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
     except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
         return 130
@@ -84,7 +86,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
             status = _fail(error, 1)
             continue
         for row, answer in enumerate(answers):
-            name = file if len(answers) == 1 and not file.endswith(ROW_FILES) else f"{file}[{row}]"
+            name = file if len(answers) == 1 and not file.lower().endswith(ROW_FILES) else f"{file}[{row}]"
             print(f"{name}: {_answer(answer, model.classes)}")
     return status
 
@@ -92,7 +94,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
 def _read_inputs(file: str, model: Model) -> np.ndarray[Any, Any]:
     dtype = str(model.theta.dtype)
     n_features = model.mlp.sizes[0]
-    if file.endswith(ROW_FILES):
+    if file.lower().endswith(ROW_FILES):
         return model.scaling(read_rows(file, n_features), dtype)
     if model.picture is None:
         raise InputError(
@@ -113,14 +115,12 @@ def info(arguments: argparse.Namespace) -> int:
     """Print each array library with its version and devices, or why it cannot be used and the remedy."""
     print(f"xpnet {xpnet.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
     for library in LIBRARIES.values():
-        problems = {"cpu": library.problem("cpu")} if library.name != "cupy" else {}
-        if library.cuda:
-            problems["cuda"] = library.problem("cuda")
-        print(f"{library.name:<17}{library.version or '-':<12}")
+        print(f"{library.name:<17}{library.version or '-'}")
         if library.version is None:
-            problems = {"": problems.popitem()[1]}
-        for device, problem in problems.items():
-            print(f"    {device + ': ' if device else ''}{problem or 'usable'}")
+            print(f"    not installed: {library.remedy}")
+            continue
+        for device in library.devices:
+            print(f"    {device}: {library.problem(device) or 'usable'}")
     return 0
 
 
@@ -232,8 +232,8 @@ def _add_predict(commands: Any) -> None:
     parser = commands.add_parser(
         "predict",
         help="Print the three likeliest classes of pictures or rows.",
-        description="Print the three likeliest classes, with probabilities, of each picture (PNG, JPEG) or each "
-        "row of a .npy, .npz (its X) or .csv file; for a network that predicts numbers, the numbers.",
+        description="Print the three likeliest classes, with probabilities, of each picture (PNG, JPEG) or "
+        "each row of a .npy, .npz (its X) or .csv file; for a network that predicts numbers, the numbers.",
     )
     parser.set_defaults(command=predict_files)
     parser.add_argument("model", help="model.safetensors of a run")

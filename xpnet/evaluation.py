@@ -1,6 +1,5 @@
 """What a trained network answers, and how good that is. Rows go through in chunks: memory stays small."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +46,9 @@ def evaluate(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) ->
         return Evaluation(float(total), float(tally) / n)
     centred = Y - xp.sum(Y, axis=0) / n
     spread = backend.to_numpy(xp.sum(centred * centred, axis=0))
-    unexplained = backend.to_numpy(tally) / np.where(spread > 0.0, spread, math.inf)
+    residuals = backend.to_numpy(tally)
+    # Where all targets are equal: 1 if met, else 0, as in scikit-learn.
+    unexplained = np.where(spread > 0.0, residuals / np.where(spread > 0.0, spread, 1.0), residuals > 0.0)
     return Evaluation(float(total), 1.0 - float(unexplained.mean()))
 
 

@@ -37,12 +37,12 @@ def draw(name: str, rng: np.random.Generator, fan_in: int, fan_out: int) -> NDAr
     """
     kind, _, scale = name.partition(":")
     choose("initial distribution", kind, INITIALIZERS)
+    family, _, distribution = kind.rpartition("_")
+    if scale and kind not in ("normal", "uniform"):
+        raise InputError(f"{kind} takes no scale, got {name!r}")
     if kind == "zeros":
         return np.zeros((fan_in, fan_out))
-    family, _, distribution = kind.rpartition("_")
     if family:
-        if scale:
-            raise InputError(f"{kind} follows from the layer's size and takes no scale, got {name!r}")
         deviation = math.sqrt(_VARIANCES[family](fan_in, fan_out))
         limit = math.sqrt(3.0) * deviation  # a uniform distribution on [-a, a] has variance a² / 3
     else:

@@ -1,5 +1,6 @@
 """What a training run can be told: one field per option of the command line, with its default."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -69,6 +70,19 @@ class Options:
                 raise InputError(
                     f"{option} belongs to --optimizer {' or '.join(takers)}, not to {self.optimizer}"
                 )
+        for option, number, least, most in (
+            ("--epochs", self.epochs, 0, math.inf),
+            ("--warm-up", self.warm_up, 0, math.inf),
+            ("--early-stopping", self.early_stopping, 1, math.inf),
+            ("--checkpoint-every", self.checkpoint_every, 1, math.inf),
+            ("--seed", self.seed, 0, 2**32 - 1),  # scikit-learn takes no larger one
+        ):
+            if number is not None and not least <= number <= most:
+                expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+                raise InputError(f"{option}: expected {expected}, got {number}")
+        for option, value in (("--lr", self.lr), ("--clip-norm", self.clip_norm)):
+            if value is not None and not 0.0 < value < math.inf:
+                raise InputError(f"{option}: expected a number above 0, got {value}")
         if self.early_stopping is not None and not self.validation:
             raise InputError("--early-stopping needs data to watch: give --validation a fraction above 0")
 

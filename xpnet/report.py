@@ -1,6 +1,7 @@
 """What a run shows and leaves behind: progress bar, table, history, metrics, pictures."""
 
 import json
+import os
 import platform
 import time
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ class History:
         # A run killed between its history and its checkpoint has a record too many.
         lines = path.read_text().splitlines()[:n_epochs] if path.exists() else []
         self.path, self.records = path, [json.loads(line) for line in lines]
-        path.write_text("".join(line + "\n" for line in lines))
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(line + "\n" for line in lines))
+        os.replace(part, path)  # a run killed right here loses nothing
 
     def append(self, record: dict[str, float]) -> None:
         self.records.append(record)

@@ -6,6 +6,7 @@ where matplotlib is installed, and `checkpoint.safetensors`, from which `--resum
 
 import contextlib
 import hashlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ def train(options: Options, resume: Path | None = None) -> Path:
                     save()
                     raise Interrupted(
                         f"Stopped in epoch {state.epoch + 1} at step {state.step}. To go on:\n"
-                        f"  python scripts/train.py --resume {folder}"
+                        f"  python scripts/train.py --resume {shlex.quote(str(folder))}"
                     )
 
             for record in epochs(

@@ -123,7 +123,7 @@ def epochs(
             steps.
 
     Raises:
-        DivergenceError: the loss of an epoch is not finite.
+        DivergenceError: the loss of an epoch, or that of its validation, is not finite.
         InputError: batch_size below 1 or above n, clip_norm not above 0, or patience without validation.
 
     """
@@ -152,7 +152,7 @@ def epochs(
 
     data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
     compiled_step = backend.compile(step, donate=(0, 1, 2))
-    compiled_descend = backend.compile(descend, donate=(0, 1, 2))
+    compiled_descend = backend.compile(descend, donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     batches = slices(n, batch_size or n)
@@ -188,21 +188,26 @@ def epochs(
         state.seconds += elapsed
         if not math.isfinite(train_loss):
             raise diverged(state, f"the loss is {train_loss}")
+        scores = None
+        if validation is not None:
+            with np.errstate(all="ignore"):
+                scores = evaluate(mlp, state.theta, *validation, backend=backend)
+            if not math.isfinite(scores.loss):
+                raise diverged(state, f"the validation loss is {scores.loss}")
         state.epoch, state.batch, state.loss = state.epoch + 1, 0, xp.zeros_like(state.loss)
-        scores = None if validation is None else evaluate(mlp, state.theta, *validation, backend=backend)
         if (
             patience is not None
             and scores is not None
             and (state.best is None or scores.loss < state.best.loss)
         ):
             state.best = Best(backend.to_numpy(state.theta), scores.loss, state.epoch)
-        visited = n - first * (batch_size or n)
+        visited = max(n - first * (batch_size or n), 0)
         yield Epoch(
             state.epoch, state.step, train_loss, state.learning_rate, state.seconds, visited / elapsed, scores
         )
 
     if state.best is not None:
-        state.theta = backend.asarray(state.best.theta)
+        state.theta = backend.asarray(state.best.theta.copy())
 
 
 def diverged(state: TrainState, what: str) -> DivergenceError:
@@ -226,7 +231,10 @@ def _gradient_in_chunks(
     g: Any = None
     for chunk in slices(n, CHUNK):
         rows = tuple(array[chunk, ...] for array in data)
-        share = rows[0].shape[0] / n if len(data) == 2 else xp.sum(rows[2]) / xp.sum(data[2])
+        if len(data) == 2:
+            share = rows[0].shape[0] / n
+        else:
+            share = xp.sum(rows[2]) / xp.maximum(xp.sum(data[2]), 1e-30)
         chunk_loss, chunk_g = gradient(theta, rows)
         chunk_g *= share
         loss = loss + share * chunk_loss

@@ -1,0 +1,187 @@
+"""The house rules that no other test would notice: who imports whom, and what an import costs."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpnet
+from xpnet._typing import Namespace
+
+ROOT = Path(xpnet.__file__).parent
+
+# From the foundation up. A module may import from the floors below its own, and from its own package.
+FLOORS = [
+    {"errors", "_typing"},
+    {"ops", "layout", "initializers", "optimizers", "schedules"},
+    {"losses"},
+    {"mlp"},
+    {"backend"},
+    {"accelerate"},
+    {"batches", "datasets"},
+    {"evaluation"},
+    {"training", "options"},
+    {"checkpoint", "estimator", "recipes", "plots"},
+    {"report"},
+    {"run"},
+    {"cli"},
+    {"__main__"},
+]
+HEIGHT = {module: height for height, floor in enumerate(FLOORS) for module in floor}
+MATHEMATICS = ["ops", "losses", "layout", "mlp", "optimizers", "schedules", "initializers"]
+LIBRARIES = {"cupy", "torch", "jax", "array_api_strict"}
+
+
+def sources():
+    """Return (module or package below xpnet, path, syntax tree) of each file but xpnet/__init__.py."""
+    paths = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+    return [
+        (path.relative_to(ROOT).parts[0].removesuffix(".py"), path, ast.parse(path.read_text("utf-8")))
+        for path in paths
+    ]
+
+
+each_file = pytest.mark.parametrize(
+    ("module", "path", "tree"), [pytest.param(*s, id=s[1].relative_to(ROOT).as_posix()) for s in sources()]
+)
+
+
+def trees(*modules):
+    found = {module: tree for module, path, tree in sources() if path.parent == ROOT}
+    return {module: found[module] for module in modules}
+
+
+def imports(tree):
+    """Return the dotted names that a file imports, inside functions, too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def xp_functions(tree):
+    """Return each NAME in `xp.NAME` and `backend.xp.NAME`."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and (getattr(node.value, "id", None) == "xp" or getattr(node.value, "attr", None) == "xp")
+    }
+
+
+@each_file
+def test_imports_point_one_way(module, path, tree):
+    assert module in HEIGHT, f"{path.name} is new: give it its floor in FLOORS"
+    for name in imports(tree):
+        parts = name.split(".")
+        if parts[0] == "xpnet" and len(parts) > 1 and parts[1] in HEIGHT and parts[1] != module:
+            assert HEIGHT[parts[1]] < HEIGHT[module], f"{path.name} must not import {name}"
+
+
+@each_file
+def test_only_the_backend_names_array_libraries(module, path, tree):
+    if module in ("backend", "accelerate"):
+        return
+    named = {name.split(".")[0] for name in imports(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            named.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named.add(node.value.split(".")[0])
+    assert not named & LIBRARIES
+
+
+@pytest.mark.parametrize("module", MATHEMATICS)
+def test_the_mathematics_cannot_know_where_it_runs(module):
+    tree = trees(module)[module]
+    outside = {name.split(".")[0] for name in imports(tree)} - sys.stdlib_module_names - {"xpnet"}
+    assert outside <= ({"numpy"} if module in ("mlp", "initializers") else set())
+    products = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.MatMult)]
+    assert not products, "call xp.matmul, not @"
+
+
+def test_of_the_network_only_the_initial_weights_are_made_with_numpy():
+    tree = trees("mlp")["mlp"]
+    init = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "init")
+
+    def uses(node):
+        return sum(isinstance(n, ast.Name) and n.id == "np" for n in ast.walk(node))
+
+    assert uses(tree) == uses(init) > 0
+
+
+def test_the_namespace_lists_just_what_is_called():
+    modules = trees(*MATHEMATICS, "training", "evaluation")
+    called = set().union(*(xp_functions(tree) for tree in modules.values()))
+    listed = {name for name in vars(Namespace) if not name.startswith("_")}
+    assert called == listed
+
+
+def in_a_new_python(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    return json.loads(done.stdout)
+
+
+def test_importing_xpnet_loads_numpy_and_array_api_compat_at_most():
+    # Also once every public name has been asked for.
+    loaded = in_a_new_python(
+        "import json, sys, numpy.random; before = set(sys.modules)\n"
+        "import xpnet; public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
+    )
+    assert "xpnet" in loaded
+    assert set(loaded) - sys.stdlib_module_names <= {"xpnet", "numpy", "array_api_compat"}
+
+
+def test_importing_xpnet_takes_at_most_80_milliseconds():
+    # The best of a few: the machine may be busy. What xpnet adds to NumPy, with every public name loaded, has
+    # to fit as well: NumPy alone takes longer than that on a slow disk.
+    plain, added = zip(
+        *(
+            in_a_new_python(
+                "import json, time; t = time.perf_counter()\n"
+                "import xpnet; plain = time.perf_counter() - t\n"
+                "import numpy; t = time.perf_counter()\n"
+                "public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
+                "print(json.dumps([plain, time.perf_counter() - t]))"
+            )
+            for _ in range(5)
+        ),
+        strict=True,
+    )
+    assert min(plain) <= 0.080
+    assert min(added) <= 0.080
+
+
+def test_every_public_name_is_there():
+    assert sorted(dir(xpnet)) == sorted(xpnet.__all__)
+    for name in xpnet.__all__:
+        assert getattr(xpnet, name) is not None
+    with pytest.raises(AttributeError, match="module 'xpnet' has no attribute 'Sgd'"):
+        _ = xpnet.Sgd
+
+
+@each_file
+def test_all_lists_the_public_names(module, path, tree):
+    if module == "__main__":
+        return
+    listed, defined = set(), set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            listed = set(ast.literal_eval(node.value))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            defined.add(node.name)
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.ImportFrom):
+            targets = getattr(node, "targets", None) or getattr(node, "names", None) or [node.target]
+            defined |= {getattr(t, "id", None) or getattr(t, "name", "") for t in targets}
+    assert listed, "__all__ is missing or empty"
+    assert listed <= defined
