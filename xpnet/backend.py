@@ -7,6 +7,7 @@ missing where it cannot. The mathematics never imports this: it is handed `backe
 import ctypes
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,6 +221,8 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
 
     """
     choose("dtype", dtype, DTYPES)
+    if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
     libraries = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
     if device == "auto":
         device = _auto_device(libraries)

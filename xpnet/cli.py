@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except MemoryError as error:  # outside training, which says more
         return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        return _fail(error, 1)
     except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
         return 130
@@ -225,7 +227,13 @@ def _add_train(commands: Any) -> None:
     group.add_argument(
         "--resume", metavar="DIR", help="go on with the run in this folder, with its own options"
     )
-    option(group, "--quiet", "print nothing but warnings and errors", "off", action="store_true")
+    option(
+        group,
+        "--quiet",
+        "print nothing but warnings and errors",
+        "off",
+        action=argparse.BooleanOptionalAction,
+    )
 
 
 def _add_predict(commands: Any) -> None:

@@ -30,18 +30,20 @@ def evaluate(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) ->
     xp, n, loss = backend.xp, X.shape[0], LOSSES[mlp.loss]
     total: Any = 0.0
     tally: Any = 0.0  # right answers, or squared residuals of each output
-    for chunk in slices(n, CHUNK):
-        z, Y_chunk = mlp.forward(theta, X[chunk, ...], xp=xp), Y[chunk, ...]
-        total = total + loss.loss_and_grad(z, Y_chunk, 1.0 / n, xp=xp)[0]
-        if not loss.classifies:
-            residual = loss.predict(z, xp=xp) - Y_chunk
-            tally = tally + xp.sum(residual * residual, axis=0)
-        else:
-            if z.shape[1] == 1:
-                right = (z > 0.0) == (Y_chunk > 0.5)
+    # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.
+    with np.errstate(all="ignore"):
+        for chunk in slices(n, CHUNK):
+            z, Y_chunk = mlp.forward(theta, X[chunk, ...], xp=xp), Y[chunk, ...]
+            total = total + loss.loss_and_grad(z, Y_chunk, 1.0 / n, xp=xp)[0]
+            if not loss.classifies:
+                residual = loss.predict(z, xp=xp) - Y_chunk
+                tally = tally + xp.sum(residual * residual, axis=0)
             else:
-                right = xp.argmax(z, axis=1) == xp.argmax(Y_chunk, axis=1)
-            tally = tally + xp.sum(xp.astype(right, z.dtype))
+                if z.shape[1] == 1:
+                    right = (z > 0.0) == (Y_chunk > 0.5)
+                else:
+                    right = xp.argmax(z, axis=1) == xp.argmax(Y_chunk, axis=1)
+                tally = tally + xp.sum(xp.astype(right, z.dtype))
     if loss.classifies:
         return Evaluation(float(total), float(tally) / n)
     centred = Y - xp.sum(Y, axis=0) / n

@@ -188,7 +188,7 @@ def _place(
 
 def _digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
-    for array in (dataset.X_train, dataset.y_train):
+    for array in (dataset.X_train, dataset.y_train, dataset.X_test, dataset.y_test):
         digest.update(f"{array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -84,8 +84,19 @@ class Epoch:
 
 
 def start(theta: NDArray[Any], optimizer: Optimizer, *, backend: Backend) -> TrainState:
-    """Return the state before the first step, with a copy of theta on the backend's device."""
-    device_theta = backend.asarray(np.array(theta, dtype=backend.dtype_name))
+    """Return the state before the first step, with a copy of theta on the backend's device.
+
+    Raises:
+        InputError: theta does not fit the backend's dtype.
+
+    """
+    with np.errstate(over="ignore"):
+        host_theta = np.array(theta, dtype=backend.dtype_name)
+    if not np.isfinite(host_theta).all():
+        raise InputError(
+            f"the initial parameters are not finite in {backend.dtype_name}: choose a smaller scale"
+        )
+    device_theta = backend.asarray(host_theta)
     moments = optimizer.init(device_theta, xp=backend.xp)
     return TrainState(device_theta, moments, backend.asarray(np.zeros(())))
 
@@ -190,8 +201,7 @@ def epochs(
             raise diverged(state, f"the loss is {train_loss}")
         scores = None
         if validation is not None:
-            with np.errstate(all="ignore"):
-                scores = evaluate(mlp, state.theta, *validation, backend=backend)
+            scores = evaluate(mlp, state.theta, *validation, backend=backend)
             if not math.isfinite(scores.loss):
                 raise diverged(state, f"the validation loss is {scores.loss}")
         state.epoch, state.batch, state.loss = state.epoch + 1, 0, xp.zeros_like(state.loss)
