@@ -171,7 +171,7 @@ def _read(path: Path, kind: str) -> tuple[Tensors, dict[str, Any]]:
                     "use the xpnet that wrote it, or train again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except SafetensorError as error:
+    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy alone does not know
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); it was cut short or is something else"
         ) from None
