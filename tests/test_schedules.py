@@ -57,7 +57,12 @@ def test_exponential():
 
 def test_step():
     theirs = by_pytorch(lambda of, opt: of.MultiStepLR(opt, milestones=[10, 30], gamma=0.3))
-    assert rates(step, factor=0.3, at=(0.25, 0.75)) == pytest.approx(theirs)
+    assert rates(step, factor=0.3, after=(10, 30)) == pytest.approx(theirs)
+
+
+def test_step_drops_at_half_and_three_quarters():
+    theirs = by_pytorch(lambda of, opt: of.MultiStepLR(opt, milestones=[20, 30], gamma=0.1))
+    assert rates(step) == pytest.approx(theirs)
 
 
 def test_warm_up():

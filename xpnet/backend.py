@@ -117,7 +117,6 @@ class Backend:
         device_name: what the user calls it: `cpu`, `cuda`, `cuda:1` ...
         dtype: the library's own float32 or float64.
         block: elements per block for elementwise work on long vectors, None for one piece.
-
     """
 
     name: str
@@ -172,7 +171,6 @@ class Backend:
         Args:
             donate: positions of the arguments the function owns and gives back, whose memory JAX may use
                 again.
-
         """
         if self.name == "jax":
             return cast(F, import_module("jax").jit(function, donate_argnums=donate))
@@ -218,7 +216,6 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     Raises:
         InputError: an unknown name.
         BackendError: nothing usable; the message lists each library tried, why it failed, and the remedy.
-
     """
     choose("dtype", dtype, DTYPES)
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):

@@ -40,7 +40,6 @@ def hold_out(
 
     Raises:
         InputError: fraction outside (0, 1), or no row would be left to train on.
-
     """
     if not 0.0 < fraction < 1.0:
         raise InputError(f"validation: expected a fraction between 0 and 1, got {fraction}")

@@ -36,7 +36,6 @@ class Model:
         classes: names of the classes, None where it predicts numbers.
         picture: (height, width) where its inputs are pictures.
         scaling: maps inputs as stored to inputs as trained on.
-
     """
 
     mlp: MLP
@@ -67,7 +66,6 @@ def load_model(path: Path) -> Model:
 
     Raises:
         InputError: no such file, truncated, changed since it was written, of another kind or another version.
-
     """
     tensors, about = _read(path, "xpnet model")
     mlp = MLP(tuple(about["sizes"]), tuple(about["activations"]), about["loss"])
@@ -93,7 +91,6 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
 
     Raises:
         DivergenceError: the parameters are not finite; the file that is there stays as it is.
-
     """
     tensors = {"theta": backend.to_numpy(state.theta), "loss": backend.to_numpy(state.loss)}
     tensors |= {f"moments.{i}": backend.to_numpy(m) for i, m in enumerate(state.moments)}
@@ -112,7 +109,6 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
 
     Raises:
         InputError: as `load_model`.
-
     """
     tensors, about = _read(path, "xpnet checkpoint")
     progress = about.pop("progress")

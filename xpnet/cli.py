@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the run or a file failed; 2 something given cannot be use
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -24,11 +25,14 @@ from xpnet.initializers import INITIALIZERS
 from xpnet.losses import LOSSES
 from xpnet.ops import ACTIVATIONS
 from xpnet.options import OPTIMIZERS, Options
+from xpnet.recipes import load_recipe, recipe_names
 from xpnet.schedules import SCHEDULES
 
 __all__ = ["main"]
 
 OPTIONS = {field.name: field.default for field in fields(Options)}
+# Options that leave the figures of a recipe as they are.
+NEUTRAL = {"data_dir", "device", "backend", "out", "checkpoint_every", "quiet"}
 ROW_FILES = (".npy", ".npz", ".csv")
 
 
@@ -65,12 +69,34 @@ def train(arguments: argparse.Namespace) -> int:
     """Train a network, or go on with a run."""
     from xpnet import run
 
+    if arguments.list_recipes:
+        return list_recipes()
     given = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
-    if arguments.resume is None:
-        run.train(Options(**given))
+    folder = None if arguments.resume is None else Path(arguments.resume)
+    if folder is not None:
+        options, name = run.resumed(folder, given)
+        recipe = None if name is None else load_recipe(name)
     else:
-        folder = Path(arguments.resume)
-        run.train(run.resumed(folder, given), folder)
+        recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
+        options = Options(**{**(recipe.options if recipe else {}), **given})
+    agrees = run.train(options, folder, recipe)
+    # A recipe that was changed may come to other figures.
+    return 0 if agrees or not given.keys() <= NEUTRAL else 1
+
+
+def list_recipes() -> int:
+    """Print each recipe with its article, its note and the figures it is expected to reach."""
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        print(f'{name}\n    "{recipe.title}"')
+        for line in recipe.note.splitlines():
+            print(f"    {line}")
+        if recipe.printed is not None:
+            print(
+                f"    expected: {len(recipe.printed.lines)} printed lines, to {recipe.printed.decimals} decimals"
+            )
+        for figure, expected in recipe.expected.items():
+            print(f"    expected: {figure.replace('_', ' ')} {expected}")
     return 0
 
 
@@ -147,10 +173,22 @@ def _add_train(commands: Any) -> None:
         # What is not given is left out, so that --resume can tell what is.
         group.add_argument(flag, default=argparse.SUPPRESS, help=f"{help} (default: {shown})", **settings)
 
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--recipe", metavar="NAME|FILE", help=f"{', '.join(recipe_names())}, or a .toml file")
+    start.add_argument("--list-recipes", action="store_true", help="print the recipes and what they reach")
+    start.add_argument("--resume", metavar="DIR", help="go on with the run in this folder, as it was begun")
+
     group = parser.add_argument_group("data")
     option(group, "--data", f"{', '.join(NAMES)}, or a .npz, .csv or .mat file", metavar="NAME|FILE")
     option(
         group, "--data-dir", "folder of the MNIST files", "the user's cache, downloaded once", metavar="DIR"
+    )
+    option(
+        group,
+        "--test",
+        "share of the rows kept for testing, where the data has no test rows of its own; 0 for none",
+        type=float,
+        metavar="FRACTION",
     )
     option(
         group,
@@ -172,7 +210,8 @@ def _add_train(commands: Any) -> None:
     option(
         group,
         "--init",
-        f"initial distribution: {', '.join(INITIALIZERS)}; normal:0.01 sets a scale",
+        f"initial distribution: {', '.join(INITIALIZERS)}; normal:0.01 sets a scale; "
+        "legacy_ in front draws as numpy.random.seed did",
         "auto, what suits each activation",
         metavar="NAME",
     )
@@ -187,6 +226,15 @@ def _add_train(commands: Any) -> None:
     option(group, "--momentum", "of momentum and nesterov", "0.9", type=float, metavar="M")
     option(group, "--weight-decay", "of adamw", "0.01", type=float, metavar="W")
     option(group, "--schedule", f"of the learning rate: {', '.join(SCHEDULES)}", metavar="NAME")
+    option(
+        group,
+        "--drop-after",
+        "steps after which the schedule step drops",
+        "half and three quarters of all",
+        type=_steps,
+        metavar="N[,N...]",
+    )
+    option(group, "--drop-factor", "what it multiplies the rate by", "0.1", type=float, metavar="F")
     option(
         group, "--warm-up", "steps in which the learning rate rises to its start", type=int, metavar="STEPS"
     )
@@ -224,9 +272,6 @@ def _add_train(commands: Any) -> None:
         type=int,
         metavar="STEPS",
     )
-    group.add_argument(
-        "--resume", metavar="DIR", help="go on with the run in this folder, with its own options"
-    )
     option(
         group,
         "--quiet",
@@ -262,6 +307,12 @@ def _sizes(text: str) -> tuple[int, ...]:
             f"expected numbers of units such as 800 or 800,800, or none, got {text!r}"
         )
     return sizes
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers of steps such as 500 or 500,750, got {text!r}")
+    return tuple(int(part) for part in text.split(","))
 
 
 def _names(text: str) -> tuple[str, ...]:

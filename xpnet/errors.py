@@ -28,7 +28,6 @@ def choose(kind: str, name: str, valid: Iterable[str]) -> str:
     Traceback (most recent call last):
         ...
     xpnet.errors.InputError: unknown optimizer 'adm': did you mean 'adam'? Choose from sgd, adam
-
     """
     names = list(valid)
     if name in names:

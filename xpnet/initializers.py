@@ -23,8 +23,13 @@ INITIALIZERS = (
 )
 
 
-def draw(name: str, rng: np.random.Generator, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+def draw(
+    name: str, rng: np.random.Generator | np.random.RandomState, fan_in: int, fan_out: int
+) -> NDArray[np.float64]:
     """Draw one weight matrix (fan_in, fan_out), float64.
+
+    From NumPy's legacy generator it is drawn as (fan_out, fan_in) and transposed: that is how the tutorials
+    of its time hold their weights, and the order in which they draw them.
 
     Args:
         name: `he_normal`, `he_uniform`, `glorot_...`, `lecun_...`, `zeros`; or `normal:SCALE`, with SCALE the
@@ -33,7 +38,6 @@ def draw(name: str, rng: np.random.Generator, fan_in: int, fan_out: int) -> NDAr
 
     Raises:
         InputError: unknown name, or a scale that is not a positive number.
-
     """
     kind, _, scale = name.partition(":")
     choose("initial distribution", kind, INITIALIZERS)
@@ -47,9 +51,13 @@ def draw(name: str, rng: np.random.Generator, fan_in: int, fan_out: int) -> NDAr
         limit = math.sqrt(3.0) * deviation  # a uniform distribution on [-a, a] has variance a² / 3
     else:
         deviation = limit = _positive(scale or "0.05", name)
+    legacy = isinstance(rng, np.random.RandomState)
+    shape = (fan_out, fan_in) if legacy else (fan_in, fan_out)
     if distribution == "normal":
-        return rng.standard_normal((fan_in, fan_out)) * deviation
-    return rng.uniform(-limit, limit, (fan_in, fan_out))
+        W = rng.standard_normal(shape) * deviation
+    else:
+        W = rng.uniform(-limit, limit, shape)
+    return W.T if legacy else W
 
 
 def _positive(text: str, name: str) -> float:

@@ -32,7 +32,6 @@ def softmax_cross_entropy(
     Args:
         Y: (n, K) rows that sum to 1 (one-hot, or soft labels), or (n,) integer class indices.
         label_smoothing: s replaces Y by (1 - s) Y + s / K (Szegedy et al. 2016).
-
     """
     if Y.ndim == 1:
         classes = xp.arange(z.shape[1], device=Y.device)

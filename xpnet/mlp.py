@@ -39,7 +39,6 @@ class MLP:
     Raises:
         InputError: a name that does not exist, a size below 1, fewer than two sizes, a list of activations of
             another length than the hidden layers, a negative l2.
-
     """
 
     sizes: tuple[int, ...]
@@ -88,10 +87,12 @@ class MLP:
 
         Args:
             initializer: a name known to `xpnet.initializers.draw`; `auto` takes for each hidden layer the one
-                that suits its activation, for the last layer `glorot_uniform`.
-
+                that suits its activation, for the last layer `glorot_uniform`. With `legacy_` in front the
+                numbers come from NumPy's legacy generator, as after `numpy.random.seed(seed)`.
         """
-        rng = np.random.default_rng(seed)
+        legacy = initializer.startswith("legacy_")
+        rng = np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
+        initializer = initializer.removeprefix("legacy_")
         names = [initializer] * (len(self.sizes) - 1)
         if initializer == "auto":
             names = [*(ACTIVATIONS[name].initializer for name in self.activations), "glorot_uniform"]
@@ -116,7 +117,6 @@ class MLP:
             Y: (n, outputs), or for softmax cross-entropy (n,) class indices.
             weight: (n, 1) sample weights, at least 0: the loss is the weighted mean over rows. None: the
                 plain mean.
-
         """
         share: Array | float
         if weight is None:

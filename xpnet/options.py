@@ -7,7 +7,11 @@ from functools import partial
 from typing import Any
 
 from xpnet._typing import Schedule
+from xpnet.backend import DTYPES, LIBRARIES
 from xpnet.errors import InputError, choose
+from xpnet.initializers import INITIALIZERS
+from xpnet.losses import LOSSES
+from xpnet.ops import ACTIVATIONS
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.schedules import SCHEDULES, warm_up
 
@@ -34,6 +38,7 @@ class Options:
 
     data: str = "digits"
     data_dir: str | None = None
+    test: float = 0.2
     validation: float = 0.1
     hidden: tuple[int, ...] = (100,)
     activation: tuple[str, ...] = ("relu",)
@@ -46,6 +51,8 @@ class Options:
     momentum: float | None = None
     weight_decay: float | None = None
     schedule: str = "cosine"
+    drop_after: tuple[int, ...] | None = None
+    drop_factor: float | None = None
     warm_up: int = 0
     clip_norm: float | None = None
     batch_size: int | None = 32
@@ -60,16 +67,24 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        for name in self.activation:
+            choose("activation", name, ACTIVATIONS)
+        initializer = self.init.removeprefix("legacy_").partition(":")[0]
+        choose("initial distribution", initializer, ("auto", *INITIALIZERS))
+        choose("loss", self.loss, LOSSES)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("schedule", self.schedule, SCHEDULES)
-        for option, value, takers in (
-            ("--momentum", self.momentum, ("momentum", "nesterov")),
-            ("--weight-decay", self.weight_decay, ("adamw",)),
+        choose("dtype", self.dtype, DTYPES)
+        if self.backend is not None:
+            choose("backend", self.backend, LIBRARIES)
+        for option, value, owner, taken, takers in (
+            ("--momentum", self.momentum, "--optimizer", self.optimizer, ("momentum", "nesterov")),
+            ("--weight-decay", self.weight_decay, "--optimizer", self.optimizer, ("adamw",)),
+            ("--drop-after", self.drop_after, "--schedule", self.schedule, ("step",)),
+            ("--drop-factor", self.drop_factor, "--schedule", self.schedule, ("step",)),
         ):
-            if value is not None and self.optimizer not in takers:
-                raise InputError(
-                    f"{option} belongs to --optimizer {' or '.join(takers)}, not to {self.optimizer}"
-                )
+            if value is not None and taken not in takers:
+                raise InputError(f"{option} belongs to {owner} {' or '.join(takers)}, not to {taken}")
         for option, number, least, most in (
             ("--epochs", self.epochs, 0, math.inf),
             ("--warm-up", self.warm_up, 0, math.inf),
@@ -80,9 +95,15 @@ class Options:
             if number is not None and not least <= number <= most:
                 expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
                 raise InputError(f"{option}: expected {expected}, got {number}")
-        for option, value in (("--lr", self.lr), ("--clip-norm", self.clip_norm)):
-            if value is not None and not 0.0 < value < math.inf:
-                raise InputError(f"{option}: expected a number above 0, got {value}")
+        for option, positive in (
+            ("--lr", self.lr),
+            ("--clip-norm", self.clip_norm),
+            ("--drop-factor", self.drop_factor),
+        ):
+            if positive is not None and not 0.0 < positive < math.inf:
+                raise InputError(f"{option}: expected a number above 0, got {positive}")
+        if not 0.0 <= self.test < 1.0:
+            raise InputError(f"--test: expected a fraction of at least 0 and below 1, got {self.test}")
         if self.early_stopping is not None and not self.validation:
             raise InputError("--early-stopping needs data to watch: give --validation a fraction above 0")
 
@@ -97,7 +118,6 @@ class Options:
 
         Raises:
             InputError: one of them would make it another run; the message lists each with both values.
-
         """
         mine = asdict(self)
         clashes = [
@@ -116,7 +136,12 @@ class Options:
     def make_schedule(self, total: int) -> Schedule:
         """Return the learning rate as a function of the step 1 ... total."""
         lr = _or(self.lr, OPTIMIZERS[self.optimizer][1])
-        schedule: Schedule = partial(SCHEDULES[self.schedule], lr=lr, total=max(1, total - self.warm_up))
+        settings: dict[str, Any] = {"lr": lr, "total": max(1, total - self.warm_up)}
+        if self.drop_after is not None:
+            settings["after"] = self.drop_after
+        if self.drop_factor is not None:
+            settings["factor"] = self.drop_factor
+        schedule: Schedule = partial(SCHEDULES[self.schedule], **settings)
         return partial(warm_up, schedule=schedule, steps=self.warm_up) if self.warm_up else schedule
 
 

@@ -31,7 +31,7 @@ class Parts:
 
     train: tuple[Array, Array]
     validation: tuple[Array, Array] | None
-    test: tuple[Array, Array]
+    test: tuple[Array, Array] | None
 
 
 class History:
@@ -96,10 +96,11 @@ def introduce(options: Options, mlp: MLP, dataset: Dataset, parts: Parts, backen
     """Print what is trained, on what and where."""
     if options.quiet:
         return
-    n_validation = 0 if parts.validation is None else parts.validation[0].shape[0]
+    n_train, n_validation, n_test = (
+        0 if rows is None else rows[0].shape[0] for rows in (parts.train, parts.validation, parts.test)
+    )
     print(
-        f"{dataset.name}: {parts.train[0].shape[0]} training, {n_validation} validation and "
-        f"{parts.test[0].shape[0]} test rows\n"
+        f"{dataset.name}: {n_train} training, {n_validation} validation and {n_test} test rows\n"
         f"{'-'.join(map(str, mlp.sizes))} network ({mlp.layout.n_parameters:,} parameters), "
         f"{backend.name} on {backend.device_name}, {backend.dtype_name}",
         flush=True,
@@ -116,8 +117,8 @@ def write_results(
     history: list[dict[str, float]],
     score: str,
     backend: Backend,
-) -> Path:
-    """Evaluate the trained network, write its files into `folder`, print the table; return the folder."""
+) -> dict[str, Any]:
+    """Evaluate the trained network, write its files into `folder`, print the table; return the metrics."""
     results = {
         name: evaluate(mlp, state.theta, *rows, backend=backend)
         for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
@@ -149,8 +150,8 @@ def write_results(
     if not options.quiet:
         _print_table(results, score, state, folder)
     if find_spec("matplotlib") is not None:
-        _save_pictures(folder, dataset, mlp, state.theta, parts, history, backend)
-    return folder
+        _save_pictures(folder, dataset, mlp, state.theta, history, backend)
+    return metrics
 
 
 def _save_pictures(
@@ -158,7 +159,6 @@ def _save_pictures(
     dataset: Dataset,
     mlp: MLP,
     theta: Array,
-    parts: Parts,
     history: list[dict[str, float]],
     backend: Backend,
 ) -> None:
@@ -166,12 +166,21 @@ def _save_pictures(
 
     figures = {"curves": plots.curves(history)} if history else {}
     if dataset.classes is not None:
-        probabilities = predict(mlp, theta, parts.test[0], backend=backend)
-        figures["confusion"] = plots.confusion(dataset.y_test, probabilities.argmax(axis=1), dataset.classes)
+        X, y, classes = dataset.X_test, dataset.y_test, dataset.classes
+        if not y.size:
+            X, y = dataset.X_train, dataset.y_train
+        inputs = backend.asarray(dataset.scaling(X, backend.dtype_name))
+        probabilities = predict(mlp, theta, inputs, backend=backend)
+        figures["confusion"] = plots.confusion(y, probabilities.argmax(axis=1), classes)
         if dataset.picture is not None:
-            figures["mistakes"] = plots.mistakes(
-                dataset.X_test, dataset.y_test, probabilities, dataset.classes, dataset.picture
+            figures["examples"] = plots.examples(X, y, classes, dataset.picture)
+            figures["mistakes"] = plots.mistakes(X, y, probabilities, classes, dataset.picture)
+            figures["prediction"] = plots.prediction(
+                X[0], probabilities[0], classes, dataset.picture, truth=int(y[0])
             )
+    if dataset.picture is not None:
+        W = backend.to_numpy(mlp.layout.split(theta, xp=backend.xp)[0][0])
+        figures["weights"] = plots.weights(W, dataset.picture)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)
 

@@ -28,6 +28,8 @@ from xpnet.errors import DivergenceError, InputError
 from xpnet.losses import LOSSES
 from xpnet.mlp import MLP
 from xpnet.options import Options
+from xpnet.recipes import Recipe
+from xpnet.recipes.article import compare, measure
 from xpnet.report import History, Parts, Progress, introduce, write_results
 from xpnet.training import TrainState, epochs, start
 
@@ -42,21 +44,23 @@ class OutOfMemoryError(RuntimeError):
     """The device has not enough memory for this run."""
 
 
-def train(options: Options, resume: Path | None = None) -> Path:
-    """Train as the options say, or go on with the run in the folder `resume`; return the run's folder.
+def train(options: Options, resume: Path | None = None, recipe: Recipe | None = None) -> bool:
+    """Train as the options say, or go on with the run in the folder `resume`.
+
+    With a recipe the run ends with its article's figures beside its own. Returns whether they agree.
 
     Raises:
         InputError, BackendError, DivergenceError: as the parts it calls.
         Interrupted: after Ctrl-C, once the run is saved.
         OutOfMemoryError: the device's memory does not suffice.
-
     """
     backend = resolve(options.device, options.backend, options.dtype)
     dataset = load(
         options.data,
         data_dir=options.data_dir,
         seed=options.seed,
-        numeric_targets=not LOSSES[options.loss].classifies if options.loss in LOSSES else False,
+        test=options.test,
+        numeric_targets=not LOSSES[options.loss].classifies,
     )
     mlp = _network(options, dataset)
     kept, held = _hold_out(dataset, options)
@@ -68,6 +72,7 @@ def train(options: Options, resume: Path | None = None) -> Path:
         "options": asdict(options) | {"out": None},
         "data_sha256": _digest(dataset),
         "sizes": list(mlp.sizes),
+        "recipe": None if recipe is None else recipe.name,
         "xpnet_version": xpnet.__version__,
     }
     try:
@@ -80,18 +85,31 @@ def train(options: Options, resume: Path | None = None) -> Path:
             _check_same(saved, about)
             folder = resume
         history = History(folder / "history.jsonl", state.epoch)
+        printed = None if recipe is None else recipe.printed
+        lines = History(folder / "printed.jsonl", state.step // printed.every + 1) if printed else None
         score = "accuracy" if mlp.classifies else "r2"
         introduce(options, mlp, dataset, parts, backend)
 
         def save() -> None:
             save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
 
+        def note_line() -> None:
+            if (
+                printed
+                and lines
+                and state.step % printed.every == 0
+                and state.step // printed.every < len(printed.lines)
+            ):
+                lines.append({"step": state.step, **measure(mlp, state.theta, *parts.train, backend=backend)})
+
         if resume is None:
+            note_line()
             save()
         with _interruptible() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
                 progress.advance(state)
+                note_line()
                 if options.checkpoint_every and state.step % options.checkpoint_every == 0:
                     save()
                 if interrupted():
@@ -119,7 +137,13 @@ def train(options: Options, resume: Path | None = None) -> Path:
                 history.append(record.to_dict(score))
                 progress.show(record, score)
                 save()
-        return write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
+        metrics = write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
+        if recipe is None:
+            return True
+        table, agrees = compare(recipe, lines.records if lines else [], metrics)
+        if not options.quiet:
+            print(f"\n{table}")
+        return agrees
     except DivergenceError as error:
         raise DivergenceError(
             f"{error}. The last finite state is in {folder / 'checkpoint.safetensors'}"
@@ -130,11 +154,15 @@ def train(options: Options, resume: Path | None = None) -> Path:
         raise OutOfMemoryError(_memory_advice(mlp, optimizer, dataset, options, backend)) from error
 
 
-def resumed(folder: Path, given: dict[str, Any]) -> Options:
-    """Return the options of the run in `folder`, with those given now where that leaves it the same run."""
+def resumed(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
+    """Return the options of the run in `folder`, with those given now where that leaves it the same run.
+
+    Beside them the recipe it follows, if any.
+    """
     if not folder.is_dir():
         raise InputError(f"--resume {folder}: no such folder")
-    return Options.from_dict(read_about(folder / "checkpoint.safetensors")["options"]).resumed_with(given)
+    about = read_about(folder / "checkpoint.safetensors")
+    return Options.from_dict(about["options"]).resumed_with(given), about.get("recipe")
 
 
 def _network(options: Options, dataset: Dataset) -> MLP:
@@ -144,7 +172,7 @@ def _network(options: Options, dataset: Dataset) -> MLP:
         n_outputs = len(dataset.classes)
         if options.loss == "logistic_cross_entropy" and n_outputs == 2:
             n_outputs = 1
-    if options.loss == "poisson" and min(dataset.y_train.min(), dataset.y_test.min()) < 0:
+    if options.loss == "poisson" and min(dataset.y_train.min(), dataset.y_test.min(initial=0)) < 0:
         raise InputError(
             "poisson: expected targets of at least 0, found a negative one: try --loss squared_error"
         )
@@ -179,10 +207,10 @@ def _place(
         return backend.asarray(dataset.scaling(X, backend.dtype_name)), backend.asarray(Y)
 
     X, y = dataset.X_train, dataset.y_train
-    if held.size == 0:
-        return Parts(on_device(X, y), None, on_device(dataset.X_test, dataset.y_test))
     return Parts(
-        on_device(X[kept], y[kept]), on_device(X[held], y[held]), on_device(dataset.X_test, dataset.y_test)
+        on_device(X[kept], y[kept]),
+        on_device(X[held], y[held]) if held.size else None,
+        on_device(dataset.X_test, dataset.y_test) if dataset.y_test.size else None,
     )
 
 

@@ -21,22 +21,29 @@ __all__ = [
 
 
 def constant(t: int, *, lr: float, total: int) -> float:
-    """Lr."""
+    """lr."""
     return lr
 
 
-def step(t: int, *, lr: float, total: int, factor: float = 0.1, at: tuple[float, ...] = (0.5, 0.75)) -> float:
-    """lr, times `factor` after each of the fractions `at` of the run (He et al. 2016)."""
-    return lr * math.pow(factor, sum(t - 1 >= fraction * total for fraction in at))
+def step(
+    t: int, *, lr: float, total: int, factor: float = 0.1, after: tuple[int, ...] | None = None
+) -> float:
+    """lr, times `factor` after each of the steps `after`: by default half and three quarters of the run.
+
+    He et al. 2016.
+    """
+    if after is None:
+        after = (math.ceil(total / 2), math.ceil(3 * total / 4))
+    return lr * math.pow(factor, sum(t > end for end in after))
 
 
 def exponential(t: int, *, lr: float, total: int, final: float = 0.01) -> float:
-    """Lr · final^((t-1)/total): the same factor at each step, down to final · lr."""
+    """lr · final^((t-1)/total): the same factor at each step, down to final · lr."""
     return lr * math.pow(final, (t - 1) / total)
 
 
 def inverse_scaling(t: int, *, lr: float, total: int, power: float = 0.5) -> float:
-    """Lr / t^power (scikit-learn's `invscaling`; Robbins and Monro 1951 for power 1)."""
+    """lr / t^power (scikit-learn's `invscaling`; Robbins and Monro 1951 for power 1)."""
     return lr / math.pow(t, power)
 
 

@@ -49,7 +49,6 @@ class TrainState:
         learning_rate: of the last step.
         seconds: spent training so far.
         best: with early stopping, the parameters that `epochs` restores at the end.
-
     """
 
     theta: Array
@@ -88,7 +87,6 @@ def start(theta: NDArray[Any], optimizer: Optimizer, *, backend: Backend) -> Tra
 
     Raises:
         InputError: theta does not fit the backend's dtype.
-
     """
     with np.errstate(over="ignore"):
         host_theta = np.array(theta, dtype=backend.dtype_name)
@@ -136,7 +134,6 @@ def epochs(
     Raises:
         DivergenceError: the loss of an epoch, or that of its validation, is not finite.
         InputError: batch_size below 1 or above n, clip_norm not above 0, or patience without validation.
-
     """
     n = X.shape[0]
     if batch_size is not None and not 1 <= batch_size <= n:

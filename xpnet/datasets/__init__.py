@@ -1,5 +1,6 @@
 """Data sets: by name, or from a user's own file."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from xpnet.datasets.dataset import Dataset, Scaling
 from xpnet.datasets.digits import load_digits
 from xpnet.datasets.mat import load_mat
-from xpnet.datasets.mnist import load_mnist
+from xpnet.datasets.mnist import load_mnist, load_mnist_5000
 from xpnet.datasets.raw import Raw, check
 from xpnet.datasets.table import load_csv, load_npz
 from xpnet.datasets.targets import REGRESSION, class_indices
@@ -19,7 +20,7 @@ from xpnet.errors import InputError, choose
 
 __all__ = ["NAMES", "Dataset", "Scaling", "load"]
 
-NAMES = ("digits", "mnist", "fashion-mnist")
+NAMES = ("digits", "mnist", "fashion-mnist", "mnist-5000")
 READERS: dict[str, Callable[[Path], Raw]] = {".csv": load_csv, ".mat": load_mat, ".npz": load_npz}
 
 
@@ -28,6 +29,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     seed: int = 0,
+    test: float = 0.2,
     numeric_targets: bool = False,
 ) -> Dataset:
     """Load one of `NAMES`, or a `.csv`, `.mat` or `.npz` file.
@@ -40,13 +42,13 @@ def load(
         name_or_file: a name, or a path with one of these endings.
         data_dir: the folder of the four files of MNIST or Fashion-MNIST; without it they are downloaded into
             the user's cache.
-        seed: of the split into 80 % training and 20 % test rows, for data without a test part. The split has
-            equal shares of each class in both parts.
+        seed: of the split into training and test rows, for data without a test part. The split has equal
+            shares of each class in both parts.
+        test: the share of the test rows in that split; 0 leaves them out.
         numeric_targets: keep the labels as float64 (n, outputs), for squared error and Poisson losses.
 
     Raises:
         InputError: an unknown name, a missing or broken file, or data that nothing can be learnt from.
-
     """
     name = str(name_or_file)
     raw = _read(name, data_dir)
@@ -62,8 +64,8 @@ def load(
 
     X = raw.X.reshape(len(raw.X), -1)
     if raw.X_test is None or y_test is None:
-        train, test = _split(name, y, classes, seed)
-        X, X_test, y, y_test = X[train], X[test], y[train], y[test]
+        train, held_out = _split(name, y, classes, test, seed)
+        X, X_test, y, y_test = X[train], X[held_out], y[train], y[held_out]
     else:
         X_test = raw.X_test.reshape(len(raw.X_test), -1)
     return Dataset(
@@ -81,6 +83,8 @@ def load(
 def _read(name: str, data_dir: str | Path | None) -> Raw:
     if name == "digits":
         return load_digits()
+    if name == "mnist-5000":
+        return load_mnist_5000(data_dir)
     if name in NAMES:
         return load_mnist(name, data_dir)
     path = Path(name).expanduser()
@@ -98,14 +102,16 @@ def _read(name: str, data_dir: str | Path | None) -> Raw:
 
 
 def _split(
-    name: str, y: NDArray[Any], classes: tuple[str, ...] | None, seed: int
+    name: str, y: NDArray[Any], classes: tuple[str, ...] | None, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the row numbers of the training and of the test part."""
+    if share == 0.0:
+        return np.arange(len(y)), np.arange(0)
     from sklearn.model_selection import train_test_split
 
     if len(y) < 2:
         raise InputError(f"{name}: expected at least 2 rows, to learn from and to be judged on, found 1")
-    n_test = -(-len(y) // 5)
+    n_test = math.ceil(share * len(y))
     if classes is not None:
         # A class with one row cannot be both learnt and judged. Splitting without strata would hide that, and
         # would hide its usual cause: quantities taken for class numbers.

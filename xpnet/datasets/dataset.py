@@ -39,7 +39,6 @@ class Dataset:
         classes: the K class names, or None where the targets are numeric.
         picture: (height, width) where each row is a picture in row-major order, else None.
         scaling: maps X to what the network is trained on.
-
     """
 
     name: str

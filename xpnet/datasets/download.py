@@ -25,7 +25,6 @@ def fetch(urls: Iterable[str], sha256: str, path: Path) -> None:
 
     Raises:
         InputError: no mirror gave the file; the message says what was tried and where to put it by hand.
-
     """
     part = path.with_name(path.name + ".part")
     tried = []

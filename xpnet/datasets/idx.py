@@ -28,7 +28,6 @@ def read_idx(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, not IDX, not of unsigned bytes, too short or too long; the message
             names the file, the byte offset, what was expected there and what was found.
-
     """
     try:
         data = Path(path).read_bytes()

@@ -24,7 +24,6 @@ def load_mat(path: str | Path) -> Raw:
 
     Raises:
         InputError: not such a file, a variable is missing, or is not a plain matrix.
-
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError

@@ -36,7 +36,6 @@ def read_picture(
     Raises:
         InputError: naming the file, if it cannot be read, is not a picture, is truncated, animated or far too
             large, or holds no ink; also if Pillow is not installed or `shape` or `box` makes no sense.
-
     """
     if min(shape) < 1:
         raise InputError(f"expected a shape (height, width) of at least (1, 1), got {tuple(shape)}")

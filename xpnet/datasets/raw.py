@@ -21,7 +21,6 @@ class Raw(NamedTuple):
         y, y_test: (n,) labels, text or numbers; or (n, outputs) numeric targets.
         highest: what the brightest pixel is stored as, where the dtype does not tell.
         classes: class names, where y already holds their indices.
-
     """
 
     X: NDArray[Any]

@@ -26,7 +26,6 @@ def load_npz(path: str | Path) -> Raw:
 
     Raises:
         InputError: not such a file, `X` or `y` is missing, or an array is pickled.
-
     """
     arrays = _arrays(path)
     if not {"X", "y"} <= set(arrays):
@@ -45,7 +44,6 @@ def load_csv(path: str | Path) -> Raw:
     Raises:
         InputError: a ragged line, text where a number belongs, NaN or infinity; the message names file, line
             and column, counted from 1.
-
     """
     X, rest, lines = _read_csv(path)
     labels = [fields[0] for fields in rest]
@@ -73,7 +71,6 @@ def read_rows(path: str | Path, n_features: int) -> NDArray[Any]:
 
     Raises:
         InputError: the file is missing, broken, of another kind or of another number of columns.
-
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":

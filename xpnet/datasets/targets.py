@@ -31,7 +31,6 @@ def class_indices(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int6
     Raises:
         InputError: labels that are no classes, fewer than two classes, fewer rows than classes, or a test
             label that the training part does not have.
-
     """
     y = _labels(name, raw.y)
     values = np.unique(y)

@@ -1,7 +1,5 @@
-"""Figures of a training run: how it learned, what it confuses, and its worst mistakes (needs matplotlib)."""
+"""How a network learned, and what it confuses."""
 
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.errors import InputError
+from xpnet.plots.shared import BLUE, INK, ORANGE, indices, new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "curves", "mistakes"]
-
-# Dark blue and orange differ in lightness too, so they stay apart in grey print and to the colour-blind.
-INK, BLUE, ORANGE = "#333333", "#15518f", "#e8902c"
+__all__ = ["confusion", "curves"]
 
 
 def curves(history: Sequence[Mapping[str, float]], *, ax: "Axes | None" = None) -> "Figure":
@@ -30,7 +26,6 @@ def curves(history: Sequence[Mapping[str, float]], *, ax: "Axes | None" = None) 
 
     Raises:
         InputError: if the history holds no `train_loss`, or matplotlib is not installed.
-
     """
     if not any("epoch" in row and "train_loss" in row for row in history):
         raise InputError("expected a history with `epoch` and `train_loss`, got none; train before drawing")
@@ -39,7 +34,7 @@ def curves(history: Sequence[Mapping[str, float]], *, ax: "Axes | None" = None) 
         (key for key in scores if ax is None and any(row.get(key) is not None for row in history)), None
     )
     panels = 1 if score is None else 2
-    loss_ax, *score_ax = [ax] if ax else _figure(4.8 * panels, 3.6).subplots(1, panels, squeeze=False)[0]
+    loss_ax, *score_ax = [ax] if ax else new_figure(4.8 * panels, 3.6).subplots(1, panels, squeeze=False)[0]
 
     _, training = _line(loss_ax, history, "train_loss", label="training", color=BLUE, marker="o")
     _, held_out = _line(
@@ -50,7 +45,7 @@ def curves(history: Sequence[Mapping[str, float]], *, ax: "Axes | None" = None) 
     if wide:
         loss_ax.set_yscale("log")
         loss_ax.yaxis.set_major_formatter("{x:g}")
-    _panel(loss_ax, "How wrong the network is", "loss (log scale)" if wide else "loss")
+    _panel(loss_ax, "Loss", "loss (log scale)" if wide else "loss")
     loss_ax.legend(frameon=False, labelcolor=INK)
 
     if score is not None:
@@ -79,10 +74,9 @@ def confusion(
 
     Raises:
         InputError: if the two do not match each other or the classes, or matplotlib is not installed.
-
     """
     K = len(classes)
-    true, predicted = _indices("y_true", y_true, K), _indices("y_pred", y_pred, K)
+    true, predicted = indices("y_true", y_true, K), indices("y_pred", y_pred, K)
     if true.shape != predicted.shape:
         raise InputError(
             f"expected as many rows in y_pred as in y_true, got {len(predicted)} and {len(true)}"
@@ -91,13 +85,13 @@ def confusion(
     rows = counts.sum(axis=1)
     share = counts / np.maximum(rows, 1)[:, None]
 
-    names = [textwrap.shorten(name, 32, placeholder="…") if len(name) > 32 else name for name in classes]
+    names = short(classes)
     cell = 0.9 if K <= 4 else 0.44 if K <= 12 else 0.34  # inches
     longest = max(map(len, names))
     upright = 0.1 * longest > cell
     if ax is None:
         beside, below = 0.9 + 0.085 * longest, 1.1 + (0.085 * longest if upright else 0)
-        ax = _figure(max(cell * (K + 1.4) + beside, 3.4), cell * K + below).subplots()
+        ax = new_figure(max(cell * (K + 1.4) + beside, 3.4), cell * K + below).subplots()
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
     size = min(11.0, 72 * cell / (0.62 * max(len(str(counts.max())), 3) + 0.5))
     for row, column in np.argwhere(counts):
@@ -119,80 +113,6 @@ def confusion(
     right = np.trace(counts)
     ax.set_title(f"{right} of {len(true)} right ({right / max(len(true), 1):.1%})", color=INK)
     return ax.figure.figure
-
-
-def mistakes(
-    X: ArrayLike,
-    y_true: ArrayLike,
-    probabilities: ArrayLike,
-    classes: Sequence[str],
-    picture: tuple[int, int],
-    *,
-    n: int = 25,
-) -> "Figure":
-    """Draw the wrongly classified pictures the network was surest of, the worst first.
-
-    Args:
-        X: (rows, height * width) pictures, bright ink on dark, in any units; drawn as ink on paper.
-        y_true: (rows,) class indices 0 ... K-1.
-        probabilities: (rows, K), what the network believes.
-        classes: the K class names.
-        picture: (height, width) of the row-major pictures.
-        n: draw at most this many.
-
-    Raises:
-        InputError: if the shapes do not match each other, n < 1, or matplotlib is not installed.
-
-    """
-    if n < 1:
-        raise InputError(f"expected to draw at least n = 1 picture, got n = {n}")
-    X, p, K = np.asarray(X), np.asarray(probabilities), len(classes)
-    true = _indices("y_true", y_true, K)
-    expected = (len(true), picture[0] * picture[1]), (len(true), K)
-    if (X.shape, p.shape) != expected:
-        raise InputError(f"expected X and probabilities of shapes {expected}, got {(X.shape, p.shape)}")
-    believed, sureness = p.argmax(axis=1), p.max(axis=1)
-    wrong = np.flatnonzero(believed != true)
-    worst = wrong[np.argsort(-sureness[wrong], kind="stable")][:n]
-    if not worst.size:
-        figure = _figure(4.8, 1.4)
-        figure.text(0.5, 0.5, f"No mistakes: all {len(true)} are right.", ha="center", va="center", color=INK)
-        return figure
-
-    titles = [_belief(classes[believed[row]], sureness[row], classes[true[row]]) for row in worst]
-    columns = min(len(worst), max(5, math.ceil(math.sqrt(len(worst)))))
-    rows = math.ceil(len(worst) / columns)
-    longest = max(len(line) for title in titles for line in title.split("\n"))
-    deepest = max(title.count("\n") + 1 for title in titles)
-    figure = _figure(max(columns * (0.25 + 0.082 * longest), 4.6), rows * (1.2 + 0.16 * deepest) + 0.6)
-    shown = f"The {len(worst)} worst of" if len(worst) < len(wrong) else "All"
-    figure.suptitle(f"{shown} {len(wrong)} mistakes in {len(true)} pictures", color=INK, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in grid:
-        ax.set_axis_off()
-    for ax, row, title in zip(grid, worst, titles, strict=False):
-        ax.imshow(X[row].reshape(picture), cmap="Greys", interpolation="nearest")
-        ax.set_title(title, fontsize=9, color=INK)
-    return figure
-
-
-def _belief(believed: str, probability: float, truth: str) -> str:
-    """Return the words above one mistake, folded to about the width of a picture."""
-    percent = ">99%" if probability > 0.99 else f"{probability:.0%}"
-    return "\n".join(
-        textwrap.fill(part, 24) for part in (f"believed {believed}, {percent}", f"truth {truth}")
-    )
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Return a new figure (inches) that no global state knows of, laid out so that nothing is cut off."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError('figures need matplotlib: pip install "xpnet[plot]"') from error
-    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-    return figure
 
 
 def _line(
@@ -220,17 +140,3 @@ def _panel(ax: "Axes", title: str, label: str) -> None:
     ax.tick_params(color="#999999", labelcolor=INK)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("#999999")
-
-
-def _indices(name: str, y: ArrayLike, K: int) -> NDArray[np.int64]:
-    """Return `y` as the class indices it must be."""
-    indices = np.asarray(y)
-    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise InputError(
-            f"expected {name} of shape (n,) and integers, got {indices.shape} of {indices.dtype}"
-        )
-    if indices.size and not 0 <= indices.min() <= indices.max() < K:
-        raise InputError(
-            f"expected {name} in 0 ... {K - 1}, the {K} classes, got {indices.min()} ... {indices.max()}"
-        )
-    return indices.astype(np.int64)

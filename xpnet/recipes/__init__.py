@@ -1,0 +1,174 @@
+"""Recipes: a published network as one TOML file, with the figures its article prints.
+
+title = "..."                                 # of the article
+note = "..."                                  # what a reader should know, optional
+[options]                                     # the options of `xpnet train`, with _ for -
+[printed]                                     # every so many steps, before the update: cost, accuracy in %
+every, decimals, lines = 10, 6, [[0.230083, 13.26], ...]
+[expected]                                    # figures of metrics.json at the end of the run
+test_accuracy = { article = 0.9688, at_least = 0.9688 }      # or near = ..., within = ...
+"""
+
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from xpnet.errors import InputError, choose
+from xpnet.options import Options
+
+__all__ = ["Expected", "Printed", "Recipe", "load_recipe", "recipe_names"]
+
+_HINTS = get_type_hints(Options)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The lines an article prints: at the steps 0, `every`, 2 `every` ... a cost and an accuracy in percent."""
+
+    every: int
+    decimals: int
+    lines: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A figure at the end of a run: what the article has, and what counts as the same."""
+
+    article: float
+    at_least: float | None = None
+    near: float | None = None
+    within: float = 0.0
+
+    def __str__(self) -> str:
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return "anything" if self.near is None else f"{self.near:g}, give or take {self.within:g}"
+
+    def agrees(self, figure: float) -> bool:
+        """Whether this figure counts as the article's."""
+        if self.at_least is not None:
+            return figure >= self.at_least
+        return self.near is None or abs(figure - self.near) <= self.within
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published network: how to train it, and what is known to come out.
+
+    Attributes:
+        name: what `--recipe` was given.
+        options: values for fields of `Options`; the others keep their defaults.
+    """
+
+    name: str
+    title: str
+    note: str
+    options: dict[str, Any]
+    printed: Printed | None
+    expected: dict[str, Expected]
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with xpnet."""
+    return sorted(
+        file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml")
+    )
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """Return the recipe of this name, or the one in this `.toml` file.
+
+    Raises:
+        InputError: an unknown name, a missing or broken file, an unknown key, a value of the wrong type or one
+            that `Options` refuses; the message names file and key, what was expected and what was found.
+    """
+    file: Traversable
+    if name_or_file.endswith(".toml"):
+        file = Path(name_or_file).expanduser()
+        if not file.is_file():
+            raise InputError(f"{file}: no such file")
+    else:
+        file = _folder() / f"{choose('recipe', name_or_file, recipe_names())}.toml"
+    place = name_or_file
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{place}: not a TOML file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror}") from None
+
+    _check(place, content, {"title": str, "note": str, "options": dict, "printed": dict, "expected": dict})
+    options = content.get("options", {})
+    if options.get("batch_size") == "full":
+        options["batch_size"] = None
+    _check(f"{place}: options", options, _HINTS)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        Options(**options)
+    except InputError as error:
+        raise InputError(f"{place}: options: {error}") from None
+    return Recipe(
+        name_or_file,
+        content.get("title", ""),
+        content.get("note", "").strip(),
+        options,
+        _printed(f"{place}: printed", content.get("printed")),
+        {name: _expected(f"{place}: expected.{name}", e) for name, e in content.get("expected", {}).items()},
+    )
+
+
+def _folder() -> Traversable:
+    return files("xpnet.recipes")
+
+
+def _printed(place: str, table: dict[str, Any] | None) -> Printed | None:
+    if table is None:
+        return None
+    _check(place, table, {"every": int, "decimals": int, "lines": list[list[float]]}, required=True)
+    if table["every"] < 1 or any(len(line) != 2 for line in table["lines"]):
+        raise InputError(f"{place}: expected every of at least 1, and a cost and an accuracy in each line")
+    return Printed(**table)
+
+
+def _expected(place: str, table: Any) -> Expected:
+    if not isinstance(table, dict):
+        raise InputError(f"{place}: expected a table with article, at_least, near or within, found {table!r}")
+    _check(place, table, get_type_hints(Expected))
+    if "article" not in table:
+        raise InputError(f"{place}: the key article is missing")
+    return Expected(**table)
+
+
+def _check(place: str, table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
+    """Raise InputError unless each key of `table` is one of `hints`, and its value of that type."""
+    for key, value in table.items():
+        try:
+            choose("key", key, hints)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+        if not _fits(value, hints[key]):
+            raise InputError(f"{place}: {key}: expected {_described(hints[key])}, found {value!r}")
+    for key in hints if required else ():
+        if key not in table:
+            raise InputError(f"{place}: the key {key} is missing")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is UnionType:
+        return value is None or any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) in (tuple, list):
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+def _described(hint: Any) -> str:
+    if get_origin(hint) is UnionType:
+        return " or ".join(_described(option) for option in get_args(hint) if option is not NoneType)
+    if get_origin(hint) in (tuple, list):
+        return f"a list of {_described(get_args(hint)[0]).removeprefix('a ').removeprefix('an ')}s"
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+    return names[hint]
