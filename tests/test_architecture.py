@@ -143,23 +143,21 @@ def test_importing_xpnet_loads_numpy_and_array_api_compat_at_most():
 
 
 def test_importing_xpnet_takes_at_most_80_milliseconds():
-    # The best of a few: the machine may be busy. What xpnet adds to NumPy, with every public name loaded, has
-    # to fit as well: NumPy alone takes longer than that on a slow disk.
-    plain, added = zip(
-        *(
-            in_a_new_python(
-                "import json, time; t = time.perf_counter()\n"
-                "import xpnet; plain = time.perf_counter() - t\n"
-                "import numpy; t = time.perf_counter()\n"
-                "public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
-                "print(json.dumps([plain, time.perf_counter() - t]))"
-            )
-            for _ in range(5)
-        ),
-        strict=True,
+    # What xpnet adds to NumPy, with every public name loaded, has to fit as well. The best of up to twenty:
+    # the machine may be busy.
+    code = (
+        "import json, time; t = time.perf_counter()\n"
+        "import xpnet; plain = time.perf_counter() - t\n"
+        "import numpy; t = time.perf_counter()\n"
+        "public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
+        "print(json.dumps([plain, time.perf_counter() - t]))"
     )
-    assert min(plain) <= 0.080
-    assert min(added) <= 0.080
+    best = [1.0, 1.0]
+    for _ in range(20):
+        best = list(map(min, best, in_a_new_python(code)))
+        if max(best) <= 0.080:
+            return
+    pytest.fail(f"import xpnet took {best[0]:.3f} s, its public names on top of NumPy {best[1]:.3f} s")
 
 
 def test_every_public_name_is_there():

@@ -213,7 +213,7 @@ def test_help_shows_every_option_with_its_default(train, monkeypatch):
         if field.default not in (None, False, "auto"):
             default = field.default[0] if isinstance(field.default, tuple) else field.default
             assert f"(default: {default})" in entry
-    assert set(entries) == {"--resume"}
+    assert set(entries) == {"--recipe", "--list-recipes", "--resume"}
     for names in (ACTIVATIONS, OPTIMIZERS, SCHEDULES, LIBRARIES, INITIALIZERS):
         assert all(name in result.out for name in names)
 

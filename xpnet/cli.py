@@ -92,9 +92,8 @@ def list_recipes() -> int:
         for line in recipe.note.splitlines():
             print(f"    {line}")
         if recipe.printed is not None:
-            print(
-                f"    expected: {len(recipe.printed.lines)} printed lines, to {recipe.printed.decimals} decimals"
-            )
+            printed = recipe.printed
+            print(f"    expected: {len(printed.lines)} printed lines, to {printed.decimals} decimals")
         for figure, expected in recipe.expected.items():
             print(f"    expected: {figure.replace('_', ' ')} {expected}")
     return 0

@@ -27,7 +27,7 @@ _HINTS = get_type_hints(Options)
 
 @dataclass(frozen=True)
 class Printed:
-    """The lines an article prints: at the steps 0, `every`, 2 `every` ... a cost and an accuracy in percent."""
+    """The lines an article prints: at steps 0, `every`, 2 `every` ... a cost and an accuracy in percent."""
 
     every: int
     decimals: int
@@ -74,17 +74,16 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with xpnet."""
-    return sorted(
-        file.name.removesuffix(".toml") for file in _folder().iterdir() if file.name.endswith(".toml")
-    )
+    names = [file.name for file in _folder().iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def load_recipe(name_or_file: str) -> Recipe:
     """Return the recipe of this name, or the one in this `.toml` file.
 
     Raises:
-        InputError: an unknown name, a missing or broken file, an unknown key, a value of the wrong type or one
-            that `Options` refuses; the message names file and key, what was expected and what was found.
+        InputError: an unknown name, a missing or broken file, an unknown key, a value of the wrong type, or
+            one that `Options` refuses; the message names file and key, what was expected and what was found.
     """
     file: Traversable
     if name_or_file.endswith(".toml"):
