@@ -41,6 +41,12 @@ class FakeDevice:
     def use(self):
         self.used = True
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
 
 @pytest.fixture
 def fake_cupy(driver, monkeypatch):

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -837,3 +838,22 @@ def test_a_gpu_that_is_not_there_is_never_replaced_by_the_cpu(here, device):
 
 def test_a_library_without_a_gpu_says_so(train):
     assert_refused(train("--backend numpy --device cuda"), "numpy: has no CUDA device", "--device cpu")
+
+
+def test_targets_far_from_zero_are_learnt(train, here):
+    # Prices in the hundred thousands: a network that starts near 0 must not stay there.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 3))
+    np.savez("prices.npz", X=X, y=200_000 + X @ [30_000.0, -20_000.0, 10_000.0])
+    assert train("--data prices.npz --loss squared_error --epochs 60 --out run").status == 0
+    assert json.loads((here / "run" / "metrics.json").read_text())["test_r2"] > 0.99
+
+
+def test_runs_begun_together_have_folders_of_their_own(train, here):
+    put(here, {"small.npz": table()})
+    (here / "runs").mkdir()
+    for second in range(3):  # whichever second the run begins in, another one was there first
+        stamp = datetime.now() + timedelta(seconds=second)
+        (here / "runs" / f"{stamp:%Y%m%d-%H%M%S}-small").mkdir()
+    assert train("--data small.npz --epochs 1").status == 0
+    assert len(list(here.glob("runs/*-small-2/metrics.json"))) == 1

@@ -213,7 +213,7 @@ def test_cut_short(tmp_path, name, part):
 
 
 def test_no_such_file_or_a_folder(tmp_path):
-    refused(tmp_path / "missing.png", "No such file")
+    refused(tmp_path / "missing.png", "no such file")
     refused(tmp_path, "cannot read")
 
 

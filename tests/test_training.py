@@ -405,3 +405,31 @@ def test_a_column_without_spread_is_scored_as_scikit_learn_does(offset, numpy64)
     found = evaluate(mlp, theta, X, Y, backend=numpy64)
     answers = predict(mlp, theta, X, backend=numpy64)
     assert found.score == pytest.approx(metrics.r2_score(Y, answers))
+
+
+@pytest.mark.parametrize("targets", ["Y", "weight"])
+def test_rows_that_do_not_belong_together_are_refused(numpy64, targets):
+    # CuPy would wrap the index and train on the wrong labels.
+    X, Y, weight = np.zeros((6, 2)), np.zeros((6, 3)), np.ones((6, 1))
+    Y, weight = (Y[:5], weight) if targets == "Y" else (Y, weight[:5])
+    mlp = MLP((2, 3))
+    state = start(mlp.init(), SGD(), backend=numpy64)
+    run = epochs(
+        mlp, SGD(), state, X, Y, weight, backend=numpy64, schedule=lambda t: 0.1, n_epochs=1, batch_size=2
+    )
+    with pytest.raises(InputError, match=f"{targets}: expected as many rows as X, 6, got 5"):
+        next(run)
+
+
+def test_class_indices_train_as_one_hot_rows_do(backend, lend):
+    y = np.array([0, 2, 1, 1, 0, 2])
+    X, found = lend(np.random.default_rng(0).normal(size=(6, 4))), []
+    mlp = MLP((4, 5, 3))
+    for Y in (lend(y), lend(np.eye(3)[y])):
+        state = start(mlp.init(), Adam(), backend=backend)
+        run = epochs(
+            mlp, Adam(), state, X, Y, backend=backend, schedule=lambda t: 0.1, n_epochs=3, batch_size=4
+        )
+        losses = [record.train_loss for record in run]
+        found.append([*losses, *evaluate(mlp, state.theta, X, Y, backend=backend)])
+    assert found[0] == pytest.approx(found[1])

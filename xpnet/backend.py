@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -72,7 +73,7 @@ class Library:
         except InputError as error:
             return str(error)
         except Exception as error:
-            return f"no such device ({_first_line(error)})"
+            return f"no such device ({_first_line(error)}): {self.remedy}"
         return _smoke_test(self, handle) if device.startswith("cuda") else None
 
     def device(self, device: str) -> Device:
@@ -99,7 +100,12 @@ LIBRARIES = {
         Library("numpy", "numpy", 'pip install "numpy>=2.1"', ("cpu",)),
         # Their [ctk] brings the CUDA headers and cuBLAS, without which CuPy imports but cannot compute.
         Library("cupy", "array_api_compat.cupy", 'pip install "xpnet[cuda12]" or "xpnet[cuda13]"', ("cuda",)),
-        Library("torch", "array_api_compat.torch", 'pip install "xpnet[torch]"', ("cpu", "cuda")),
+        Library(
+            "torch",
+            "array_api_compat.torch",
+            'pip install "xpnet[torch]", for a GPU its CUDA build',
+            ("cpu", "cuda"),
+        ),
         Library("jax", "jax.numpy", 'pip install "xpnet[jax]", for a GPU "jax[cuda13]"', ("cpu", "cuda")),
         Library("array_api_strict", "array_api_strict", "pip install array-api-strict", ("cpu",)),
     )
@@ -249,9 +255,11 @@ def _auto_device(libraries: list[Library]) -> str:
     if no_driver := _missing_cuda_driver():
         _say_once(no_driver)
         return "cpu"
-    problems = {library.name: library.problem("cuda") for library in with_cuda}
-    if None in problems.values():
-        return "cuda"
+    problems: dict[str, str | None] = {}
+    for library in with_cuda:
+        problems[library.name] = library.problem("cuda")
+        if problems[library.name] is None:
+            return "cuda"
     _say_once(f"there is an NVIDIA driver, but no library can use it:{_listed(problems)}")
     return "cpu"
 
@@ -296,9 +304,10 @@ def _smoke_test(library: Library, device: Device) -> str | None:
     # product.
     xp = import_module(library.namespace)
     try:
-        x = xp.ones((2, 2), dtype=xp.float32, device=device)
-        if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
-            return "the GPU answers, but with wrong results"
+        with device if library.name == "cupy" else nullcontext():
+            x = xp.ones((2, 2), dtype=xp.float32, device=device)
+            if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
+                return "the GPU answers, but with wrong results"
     except Exception as error:
         return f"there is a GPU, but kernels do not run ({_first_line(error)}): {library.remedy}"
     return None

@@ -25,7 +25,8 @@ def shuffle(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
     A pure function of its arguments: a resumed run finds its place without replaying the epochs before.
     """
-    return np.random.default_rng((seed, epoch)).permutation(n)
+    # Not (seed, epoch): (seed, 0) is the stream of the weights.
+    return np.random.default_rng((seed, epoch + 1)).permutation(n)
 
 
 def hold_out(
@@ -47,7 +48,7 @@ def hold_out(
     n_held = max(1, round(fraction * n))
     if n_held >= n:
         raise InputError(f"validation: a fraction of {fraction} leaves no row of {n} to train on")
-    held = order = np.random.default_rng((seed, 0x5711)).permutation(n)
+    held = order = np.random.default_rng((seed, 0, 1)).permutation(n)
     if y.ndim == 1:
         # Each class gives the whole rows of its share; what is missing then, one row each from those with the
         # largest remainders (Hamilton's method).

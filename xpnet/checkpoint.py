@@ -1,8 +1,8 @@
 """Checkpoints and models on disk: safetensors, never pickle.
 
 A file is either whole or not there: it is written beside its place, flushed to the disk, then renamed. Its
-    header holds a
-SHA-256 over everything else, so that a damaged or edited file is refused before any array is used.
+header holds a SHA-256 over everything else, so that a damaged or edited file is refused before any array is
+used.
 """
 
 import hashlib
@@ -36,6 +36,7 @@ class Model:
         classes: names of the classes, None where it predicts numbers.
         picture: (height, width) where its inputs are pictures.
         scaling: maps inputs as stored to inputs as trained on.
+        target_scaling: maps numeric targets as stored to what the network answers, None if they are the same.
     """
 
     mlp: MLP
@@ -43,11 +44,17 @@ class Model:
     classes: tuple[str, ...] | None
     picture: tuple[int, int] | None
     scaling: Scaling
+    target_scaling: Scaling | None = None
 
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model: per layer `layers.N.weight` (fan_in, fan_out) and `layers.N.bias` (fan_out,)."""
     tensors: Tensors = {"scaling.shift": model.scaling.shift, "scaling.factor": model.scaling.factor}
+    if model.target_scaling is not None:
+        tensors |= {
+            "targets.shift": model.target_scaling.shift,
+            "targets.factor": model.target_scaling.factor,
+        }
     layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)
     for i, (W, b) in enumerate(layers):
         tensors |= {f"layers.{i}.weight": W, f"layers.{i}.bias": b}
@@ -80,6 +87,7 @@ def load_model(path: Path) -> Model:
         None if classes is None else tuple(classes),
         None if picture is None else (picture[0], picture[1]),
         Scaling(tensors["scaling.shift"], tensors["scaling.factor"]),
+        Scaling(tensors["targets.shift"], tensors["targets.factor"]) if "targets.shift" in tensors else None,
     )
 
 

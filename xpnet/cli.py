@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the run or a file failed; 2 something given cannot be use
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except MemoryError as error:  # outside training, which says more
         return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:  # a full disk, a folder that may not be written to
         return _fail(error, 1)
     except Interrupted as error:
@@ -101,7 +105,8 @@ def list_recipes() -> int:
 
 def predict_files(arguments: argparse.Namespace) -> int:
     """Print what the model answers for each file; one that cannot be used is named, and the others go on."""
-    model = load_model(Path(arguments.model))
+    path = Path(arguments.model)
+    model = load_model(path / "model.safetensors" if path.is_dir() else path)
     backend = resolve(arguments.device, arguments.backend, str(model.theta.dtype))
     theta = backend.asarray(model.theta)
     status = 0
@@ -109,6 +114,8 @@ def predict_files(arguments: argparse.Namespace) -> int:
         try:
             X = _read_inputs(file, model)
             answers = predict(model.mlp, theta, backend.asarray(X), backend=backend)
+            if model.target_scaling is not None:
+                answers = model.target_scaling.undo(answers)
         except InputError as error:
             status = _fail(error, 1)
             continue
@@ -288,7 +295,7 @@ def _add_predict(commands: Any) -> None:
         "each row of a .npy, .npz (its X) or .csv file; for a network that predicts numbers, the numbers.",
     )
     parser.set_defaults(command=predict_files)
-    parser.add_argument("model", help="model.safetensors of a run")
+    parser.add_argument("model", help="folder of a run, or its model.safetensors")
     parser.add_argument("files", nargs="+", metavar="file", help="picture, or rows as they were trained on")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
     parser.add_argument("--backend", help=f"{', '.join(LIBRARIES)} (default: as train)")

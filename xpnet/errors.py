@@ -32,6 +32,6 @@ def choose(kind: str, name: str, valid: Iterable[str]) -> str:
     names = list(valid)
     if name in names:
         return name
-    close = get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = get_close_matches(name.lower(), [valid.lower() for valid in names], n=1)
+    hint = "".join(f"did you mean {valid!r}? " for valid in names if [valid.lower()] == close)
     raise InputError(f"unknown {kind} {name!r}: {hint}Choose from {', '.join(names)}")

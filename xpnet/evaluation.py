@@ -42,7 +42,8 @@ def evaluate(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) ->
                 if z.shape[1] == 1:
                     right = (z > 0.0) == (Y_chunk > 0.5)
                 else:
-                    right = xp.argmax(z, axis=1) == xp.argmax(Y_chunk, axis=1)
+                    labels = Y_chunk if Y_chunk.ndim == 1 else xp.argmax(Y_chunk, axis=1)
+                    right = xp.argmax(z, axis=1) == labels
                 tally = tally + xp.sum(xp.astype(right, z.dtype))
     if loss.classifies:
         return Evaluation(float(total), float(tally) / n)

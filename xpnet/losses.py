@@ -34,8 +34,9 @@ def softmax_cross_entropy(
         label_smoothing: s replaces Y by (1 - s) Y + s / K (Szegedy et al. 2016).
     """
     if Y.ndim == 1:
-        classes = xp.arange(z.shape[1], device=Y.device)
-        Y = xp.astype(xp.reshape(Y, (-1, 1)) == classes, z.dtype)
+        # 0 ... K-1 made of z, which knows its device also while JAX traces; exact up to 2**24 classes.
+        classes = xp.cumulative_sum(xp.ones_like(z[:1, :]), axis=1) - 1.0
+        Y = xp.astype(xp.astype(xp.reshape(Y, (-1, 1)), z.dtype) == classes, z.dtype)
     if label_smoothing:
         Y = (1.0 - label_smoothing) * Y + label_smoothing / z.shape[1]
     z = z - xp.max(z, axis=1, keepdims=True)
@@ -78,8 +79,7 @@ def exponential_mean(z: Array, *, xp: Namespace) -> Array:
 
 
 def poisson(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
-    """loss_row = Σ_k [μ_k - Y_k z_k + Y_k log Y_k - Y_k],  dz = μ - Y,  with the mean μ = e^z and Y (n, K) >=
-    0.
+    """loss_row = Σ_k [μ_k - Y_k z_k + Y_k log Y_k - Y_k],  dz = μ - Y,  with μ = e^z and Y (n, K) >= 0.
 
     This is half the deviance: 0 for a perfect prediction. Above z = 60 the loss goes on as a straight line,
     because e^z would leave float32.

@@ -3,8 +3,8 @@
 With h₀ = X, layer l computes z_l = h_{l-1} W_l + b_l and h_l = f_l(z_l); the last z goes into the loss.
 Backwards (Rumelhart, Hinton and Williams 1986), from dz_L that the loss returns:
 
-    dW_l = h_{l-1}ᵀ dz_l        db_l = Σ_rows dz_l        dh_{l-1} = dz_l W_lᵀ        dz_{l-1} = dh_{l-1} ·
-    f'(z_{l-1})
+    dW_l = h_{l-1}ᵀ dz_l      db_l = Σ_rows dz_l
+    dh_{l-1} = dz_l W_lᵀ      dz_{l-1} = dh_{l-1} · f'(z_{l-1})
 """
 
 import math

@@ -15,7 +15,7 @@ __all__ = ["ACTIVATIONS", "Activation", "affine", "affine_backward"]
 
 
 def affine(h: Array, W: Array, b: Array, *, xp: Namespace) -> Array:
-    """Z = h W + b, with h (n, fan_in), W (fan_in, fan_out), b (fan_out,)."""
+    """z = h W + b, with h (n, fan_in), W (fan_in, fan_out), b (fan_out,)."""
     z = xp.matmul(h, W)
     z += b
     return z
@@ -24,7 +24,7 @@ def affine(h: Array, W: Array, b: Array, *, xp: Namespace) -> Array:
 def affine_backward(
     h: Array, W: Array, dz: Array, *, xp: Namespace, need_dh: bool
 ) -> tuple[Array, Array, Array | None]:
-    """DW = hᵀ dz,  db = Σ_rows dz,  dh = dz Wᵀ (None unless `need_dh`: the input has no use for it)."""
+    """dW = hᵀ dz,  db = Σ_rows dz,  dh = dz Wᵀ (None unless `need_dh`: the input has no use for it)."""
     dW = xp.matmul(h.T, dz)
     db = xp.sum(dz, axis=0)
     dh = xp.matmul(dz, W.T) if need_dh else None
@@ -32,59 +32,59 @@ def affine_backward(
 
 
 def identity(z: Array, *, xp: Namespace) -> Array:
-    """H = z."""
+    """h = z."""
     return z
 
 
 def identity_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh."""
+    """dz = dh."""
     return dh
 
 
 def logistic(z: Array, *, xp: Namespace) -> Array:
-    """H = 1 / (1 + e⁻ᶻ). The exponent stops at 80, where h = 2e-35, so that nothing overflows in float32."""
+    """h = 1 / (1 + e⁻ᶻ). The exponent stops at 80, where h = 2e-35, so that nothing overflows in float32."""
     h = xp.exp(xp.minimum(-z, 80.0))
     h += 1.0
     return 1.0 / h
 
 
 def logistic_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · h (1 - h)."""
+    """dz = dh · h (1 - h)."""
     dh *= h
     dh *= 1.0 - h
     return dh
 
 
 def tanh(z: Array, *, xp: Namespace) -> Array:
-    """H = tanh z."""
+    """h = tanh z."""
     return xp.tanh(z)
 
 
 def tanh_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · (1 - h²)."""
+    """dz = dh · (1 - h²)."""
     dh *= 1.0 - h * h
     return dh
 
 
 def relu(z: Array, *, xp: Namespace) -> Array:
-    """H = max(z, 0)."""
+    """h = max(z, 0)."""
     return xp.maximum(z, 0.0)
 
 
 def relu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · [h > 0], and 0 at the kink."""
+    """dz = dh · [h > 0], and 0 at the kink."""
     # A product with the mask: `where` is ten times slower on NumPy, which predicts each branch wrong.
     dh *= xp.astype(h > 0.0, dh.dtype)
     return dh
 
 
 def leaky_relu(z: Array, *, xp: Namespace) -> Array:
-    """H = max(z, 0.01 z) (Maas, Hannun and Ng 2013)."""
+    """h = max(z, 0.01 z) (Maas, Hannun and Ng 2013)."""
     return xp.maximum(z, 0.01 * z)
 
 
 def leaky_relu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · (0.99 [h > 0] + 0.01)."""
+    """dz = dh · (0.99 [h > 0] + 0.01)."""
     slope = xp.astype(h > 0.0, dh.dtype)
     slope *= 0.99
     slope += 0.01
@@ -93,23 +93,23 @@ def leaky_relu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
 
 
 def elu(z: Array, *, xp: Namespace) -> Array:
-    """H = max(z, 0) + e^min(z, 0) - 1 (Clevert, Unterthiner and Hochreiter 2016, α = 1)."""
+    """h = max(z, 0) + e^min(z, 0) - 1 (Clevert, Unterthiner and Hochreiter 2016, α = 1)."""
     return xp.maximum(z, 0.0) + xp.expm1(xp.minimum(z, 0.0))
 
 
 def elu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · (1 + min(h, 0)), since eᶻ = 1 + h where z < 0."""
+    """dz = dh · (1 + min(h, 0)), since eᶻ = 1 + h where z < 0."""
     dh *= 1.0 + xp.minimum(h, 0.0)
     return dh
 
 
 def softplus(z: Array, *, xp: Namespace) -> Array:
-    """H = log(1 + eᶻ) = max(z, 0) + log(1 + e^-|z|), which does not overflow."""
+    """h = log(1 + eᶻ) = max(z, 0) + log(1 + e^-|z|), which does not overflow."""
     return xp.maximum(z, 0.0) + xp.log1p(xp.exp(-xp.abs(z)))
 
 
 def softplus_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """Dz = dh · (1 - e⁻ʰ), since the derivative is logistic(z) = 1 - e⁻ʰ."""
+    """dz = dh · (1 - e⁻ʰ), since the derivative is logistic(z) = 1 - e⁻ʰ."""
     dh *= -xp.expm1(-h)
     return dh
 

@@ -124,8 +124,8 @@ class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1).
 
     m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - lr m̂ / (√v̂ + ε),  m̂ = m/(1-β₁ᵗ),  v̂ = v/(1-β₂ᵗ).
-    The corrections are folded into two floats: θ ← θ - α_t m / (√v + ε_t), α_t = lr √(1-β₂ᵗ)/(1-β₁ᵗ), ε_t = ε
-        √(1-β₂ᵗ).
+    The corrections are folded into two floats: θ ← θ - α_t m / (√v + ε_t),  α_t = lr √(1-β₂ᵗ) / (1-β₁ᵗ),
+    ε_t = ε √(1-β₂ᵗ).
     """
 
     beta_1: float = 0.9

@@ -119,6 +119,8 @@ class Options:
         Raises:
             InputError: one of them would make it another run; the message lists each with both values.
         """
+        if "out" in given:
+            raise InputError("--out does not go with --resume: the run stays in its folder")
         mine = asdict(self)
         clashes = [
             f"--{name.replace('_', '-')}: the run has {_shown(mine[name])}, you gave {_shown(value)}"

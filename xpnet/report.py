@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import xpnet
 from xpnet._typing import Array
 from xpnet.backend import LIBRARIES, Backend
 from xpnet.checkpoint import Model, save_model
-from xpnet.datasets import Dataset
+from xpnet.datasets import Dataset, Scaling
 from xpnet.evaluation import Evaluation, evaluate, predict
 from xpnet.mlp import MLP
 from xpnet.options import Options
@@ -27,11 +28,15 @@ __all__ = ["History", "Parts", "Progress", "introduce", "write_results"]
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The rows of a data set on the device, scaled: each a pair X (n, d), Y (n, outputs), or None."""
+    """The rows of a data set on the device, scaled: each a pair X (n, d), Y (n, outputs), or None.
+
+    `target_scaling` is what numeric targets were scaled by, None if they were not.
+    """
 
     train: tuple[Array, Array]
     validation: tuple[Array, Array] | None
     test: tuple[Array, Array] | None
+    target_scaling: Scaling | None
 
 
 class History:
@@ -41,14 +46,18 @@ class History:
         # A run killed between its history and its checkpoint has a record too many.
         lines = path.read_text().splitlines()[:n_epochs] if path.exists() else []
         self.path, self.records = path, [json.loads(line) for line in lines]
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(line + "\n" for line in lines))
-        os.replace(part, path)  # a run killed right here loses nothing
+        _write_text(path, "".join(line + "\n" for line in lines))
 
     def append(self, record: dict[str, float]) -> None:
         self.records.append(record)
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)  # a run killed right here loses nothing
 
 
 class Progress:
@@ -125,9 +134,8 @@ def write_results(
         if rows is not None
     }
     theta = backend.to_numpy(state.theta)
-    save_model(
-        folder / "model.safetensors", Model(mlp, theta, dataset.classes, dataset.picture, dataset.scaling)
-    )
+    model = Model(mlp, theta, dataset.classes, dataset.picture, dataset.scaling, parts.target_scaling)
+    save_model(folder / "model.safetensors", model)
     n_rows = state.epoch * parts.train[0].shape[0]
     metrics: dict[str, Any] = {
         "data": dataset.name,
@@ -145,8 +153,14 @@ def write_results(
     }
     for name, result in results.items():
         metrics |= {f"{name}_loss": result.loss, f"{name}_{score}": result.score}
-    metrics |= {"xpnet_version": xpnet.__version__, "versions": _versions(backend)}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    if state.best is not None:
+        metrics["best_epoch"] = state.best.epoch
+    metrics |= {
+        "options": asdict(options),
+        "xpnet_version": xpnet.__version__,
+        "versions": _versions(backend),
+    }
+    _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     if not options.quiet:
         _print_table(results, score, state, folder)
     if find_spec("matplotlib") is not None:
@@ -189,9 +203,10 @@ def _print_table(results: dict[str, Evaluation], score: str, state: TrainState, 
     names = list(results)
     print()
     print(" " * 10 + "".join(f"{name:>12}" for name in names))
-    print(f"{'loss':<10}" + "".join(f"{results[name].loss:>12.4f}" for name in names))
+    print(f"{'loss':<10}" + "".join(f"{results[name].loss:>12.4g}" for name in names))
     print(f"{score:<10}" + "".join(f"{_percent(results[name].score, score):>12}" for name in names))
     print(f"\n{state.epoch} epochs, {state.step} steps in {state.seconds:.1f} s; all of it in {folder}")
+    print(f"To use it: python scripts/predict.py {shlex.quote(str(folder))} FILE...")
 
 
 def _percent(value: float, score: str) -> str:

@@ -6,6 +6,7 @@ where matplotlib is installed, and `checkpoint.safetensors`, from which `--resum
 
 import contextlib
 import hashlib
+import itertools
 import shlex
 import signal
 import sys
@@ -202,15 +203,22 @@ def _clip_batch(options: Options, n: int) -> Options:
 def _place(
     dataset: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64], mlp: MLP, backend: Backend
 ) -> Parts:
+    # A network starts near 0 with steps near 1: squared errors of prices in the thousands would stay there.
+    target_scaling = dataset.target_scaling if mlp.loss == "squared_error" else None
+
     def on_device(X: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array]:
-        Y = one_hot(y, mlp.sizes[-1]) if mlp.classifies else y
-        return backend.asarray(dataset.scaling(X, backend.dtype_name)), backend.asarray(Y)
+        if mlp.classifies:
+            y = one_hot(y, mlp.sizes[-1])
+        elif target_scaling is not None:
+            y = target_scaling(y, backend.dtype_name)
+        return backend.asarray(dataset.scaling(X, backend.dtype_name)), backend.asarray(y)
 
     X, y = dataset.X_train, dataset.y_train
     return Parts(
         on_device(X[kept], y[kept]),
         on_device(X[held], y[held]) if held.size else None,
         on_device(dataset.X_test, dataset.y_test) if dataset.y_test.size else None,
+        target_scaling,
     )
 
 
@@ -233,17 +241,17 @@ def _check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
 
 def _new_folder(out: str | None, data: str) -> Path:
     if out is None:
-        stem = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{data}"
-        folder, n = stem, 1
-        while folder.exists():
-            n += 1
-            folder = stem.with_name(f"{stem.name}-{n}")
-    else:
-        folder = Path(out)
-        if (folder / "checkpoint.safetensors").exists():
-            raise InputError(
-                f"--out {folder} already holds a run: go on with --resume {folder}, or name another folder"
-            )
+        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{data}"
+        for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
+            # Made at once, not after a look: two runs begun in the same second would share it.
+            with contextlib.suppress(FileExistsError):
+                (Path("runs") / name).mkdir(parents=True)
+                return Path("runs") / name
+    folder = Path(str(out))
+    if (folder / "checkpoint.safetensors").exists():
+        raise InputError(
+            f"--out {folder} already holds a run: go on with --resume {folder}, or name another folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -133,9 +133,13 @@ def epochs(
 
     Raises:
         DivergenceError: the loss of an epoch, or that of its validation, is not finite.
-        InputError: batch_size below 1 or above n, clip_norm not above 0, or patience without validation.
+        InputError: Y or weight with other rows than X, batch_size below 1 or above n, clip_norm not above 0,
+            or patience without validation.
     """
     n = X.shape[0]
+    for name, array in (("Y", Y), ("weight", weight)):
+        if array is not None and array.shape[0] != n:
+            raise InputError(f"{name}: expected as many rows as X, {n}, got {array.shape[0]}")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
     if clip_norm is not None and not clip_norm > 0.0:

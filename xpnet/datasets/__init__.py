@@ -77,6 +77,7 @@ def load(
         classes=classes,
         picture=raw.X.shape[1:] if raw.X.ndim == 3 else None,
         scaling=_scaling(X, raw),
+        target_scaling=_standardising(y) if numeric_targets else None,
     )
 
 
@@ -137,6 +138,10 @@ def _scaling(X: NDArray[Any], raw: Raw) -> Scaling:
         highest = float(np.abs(X.astype(np.float64)).max()) or 1.0
     if highest is not None:
         return Scaling(np.zeros(1), np.array([1 / highest]))
+    return _standardising(X)
+
+
+def _standardising(X: NDArray[Any]) -> Scaling:
     std = X.std(axis=0, dtype=np.float64)
     # Rounding gives a constant column a tiny standard deviation, which must not become a huge factor.
     std[(X.min(axis=0) == X.max(axis=0)) | (std < np.finfo(np.float32).tiny)] = 1.0

@@ -21,11 +21,15 @@ class Scaling(NamedTuple):
     def __call__(self, X: NDArray[Any], dtype: str = "float32") -> NDArray[Any]:
         """Return X (n, d) scaled, as a new C-ordered array of `dtype`."""
         # Numbers such as 1e9 ± 1 must meet their mean before float32 cuts off what they differ by.
-        exact = "float64" if X.dtype == np.float64 else dtype
+        exact = np.result_type(X.dtype, dtype)
         scaled = X.astype(exact, order="C")
         scaled -= self.shift.astype(exact)
         scaled *= self.factor.astype(exact)
         return scaled.astype(dtype, copy=False)
+
+    def undo(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Return values as stored for values X (n, d) as trained on."""
+        return X / self.factor + self.shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,7 @@ class Dataset:
         classes: the K class names, or None where the targets are numeric.
         picture: (height, width) where each row is a picture in row-major order, else None.
         scaling: maps X to what the network is trained on.
+        target_scaling: maps numeric targets to mean 0 and standard deviation 1, None for classes.
     """
 
     name: str
@@ -49,3 +54,4 @@ class Dataset:
     classes: tuple[str, ...] | None
     picture: tuple[int, int] | None
     scaling: Scaling
+    target_scaling: Scaling | None = None

@@ -68,6 +68,8 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         ) from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture; expected a PNG, JPEG, GIF or BMP file") from error
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except Exception as error:  # A damaged file makes Pillow's decoders raise almost anything.
         raise InputError(
             f"{path}: cannot read it as a picture; is it damaged or cut short? ({error})"
