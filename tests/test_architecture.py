@@ -26,7 +26,7 @@ FLOORS = [
     {"training", "options"},
     {"checkpoint", "estimator", "recipes", "plots"},
     {"report"},
-    {"run"},
+    {"run", "arguments"},
     {"cli"},
     {"__main__"},
 ]

@@ -23,6 +23,9 @@ from xpnet.options import Options
 __all__ = ["Expected", "Printed", "Recipe", "load_recipe", "recipe_names"]
 
 _HINTS = get_type_hints(Options)
+_FIGURES = [
+    f"{part}_{figure}" for part in ("train", "validation", "test") for figure in ("loss", "accuracy", "r2")
+]
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def load_recipe(name_or_file: str) -> Recipe:
     if options.get("batch_size") == "full":
         options["batch_size"] = None
     _check(f"{place}: options", options, _HINTS)
+    expected = content.get("expected", {})
+    _check(f"{place}: expected", expected, dict.fromkeys(_FIGURES, dict))
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
         Options(**options)
@@ -116,7 +121,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         content.get("note", "").strip(),
         options,
         _printed(f"{place}: printed", content.get("printed")),
-        {name: _expected(f"{place}: expected.{name}", e) for name, e in content.get("expected", {}).items()},
+        {name: _expected(f"{place}: expected.{name}", table) for name, table in expected.items()},
     )
 
 
@@ -128,17 +133,20 @@ def _printed(place: str, table: dict[str, Any] | None) -> Printed | None:
     if table is None:
         return None
     _check(place, table, {"every": int, "decimals": int, "lines": list[list[float]]}, required=True)
-    if table["every"] < 1 or any(len(line) != 2 for line in table["lines"]):
-        raise InputError(f"{place}: expected every of at least 1, and a cost and an accuracy in each line")
+    if table["every"] < 1 or table["decimals"] < 0 or any(len(line) != 2 for line in table["lines"]):
+        raise InputError(
+            f"{place}: expected every of at least 1, decimals of at least 0, "
+            "and a cost and an accuracy in each line"
+        )
     return Printed(**table)
 
 
-def _expected(place: str, table: Any) -> Expected:
-    if not isinstance(table, dict):
-        raise InputError(f"{place}: expected a table with article, at_least, near or within, found {table!r}")
+def _expected(place: str, table: dict[str, Any]) -> Expected:
     _check(place, table, get_type_hints(Expected))
     if "article" not in table:
         raise InputError(f"{place}: the key article is missing")
+    if "within" in table and "near" not in table:
+        raise InputError(f"{place}: within belongs to near, which is missing")
     return Expected(**table)
 
 
@@ -168,6 +176,7 @@ def _described(hint: Any) -> str:
     if get_origin(hint) is UnionType:
         return " or ".join(_described(option) for option in get_args(hint) if option is not NoneType)
     if get_origin(hint) in (tuple, list):
-        return f"a list of {_described(get_args(hint)[0]).removeprefix('a ').removeprefix('an ')}s"
+        noun, of, rest = _described(get_args(hint)[0]).removeprefix("a ").partition(" of ")
+        return f"a list of {noun}s{of}{rest}"
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
     return names[hint]

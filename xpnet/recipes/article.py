@@ -20,6 +20,8 @@ def measure(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> 
     cross-entropy. `accuracy` is in percent, `cross_entropy` the plain mean over rows.
     """
     p, targets = predict(mlp, theta, X, backend=backend), backend.to_numpy(Y)
+    if mlp.classifies and targets.shape[1] == 1:  # one logistic output stands for two classes
+        targets = np.hstack([1.0 - targets, targets])
     plain = evaluate(mlp, theta, X, Y, backend=backend)
     cost = -np.mean(targets * np.log(p + 1e-8))
     return {"cost": float(cost), "accuracy": 100 * plain.score, "cross_entropy": plain.loss}
@@ -32,10 +34,11 @@ def compare(recipe: Recipe, lines: list[dict[str, float]], metrics: dict[str, An
         lines: `measure` of each step that the article prints, with its `step`.
         metrics: of the finished run.
     """
-    text, differences = [f'The article: "{recipe.title}"', ""], []
+    text, differences = [f'The article: "{recipe.title}"', *recipe.note.splitlines(), ""], []
     if recipe.printed is not None:
         d = recipe.printed.decimals
-        row = f"{{:>6}}  {{:>{d + 6}}}{{:>{d + 6}}}  {{:>{d + 8}}}{{:>{d + 8}}}  {{:>14}}"
+        c, a = max(d + 6, 11), max(d + 8, 13)  # as wide as the headings, at least
+        row = f"{{:>6}}  {{:>{c}}}{{:>{c}}}  {{:>{a}}}{{:>{a}}}  {{:>14}}"
         text += [
             row.format("", "cost", "cost", "accuracy, %", "accuracy, %", "cross-entropy"),
             row.format("step", "article", "here", "article", "here", "here"),
