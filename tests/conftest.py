@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnet.backend import LIBRARIES, Backend, resolve
+from xpnet.backend import Backend, resolve
+from xpnet.libraries import LIBRARIES
 
 
 class Place(Enum):

@@ -9,26 +9,28 @@ import numpy as np
 import pytest
 
 from xpnet import backend as backend_module
-from xpnet.backend import LIBRARIES, Library, resolve
+from xpnet import libraries
+from xpnet.backend import resolve
 from xpnet.errors import BackendError, InputError
+from xpnet.libraries import LIBRARIES, Library
 
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    monkeypatch.setattr(backend_module, "_missing_cuda_driver", lambda: "no NVIDIA driver (for this test)")
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: "no NVIDIA driver (for this test)")
 
 
 @pytest.fixture
 def driver(monkeypatch):
     """A machine whose NVIDIA driver loads, with CuPy as the only library that could use it."""
-    monkeypatch.setattr(backend_module, "_missing_cuda_driver", lambda: None)
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
     only = {name: library for name, library in LIBRARIES.items() if name in ("numpy", "cupy")}
     monkeypatch.setattr(backend_module, "LIBRARIES", only)
 
 
 def forget_cupy(monkeypatch):
     """Make xpnet see every library but CuPy as installed; it asks before it imports."""
-    monkeypatch.setattr(backend_module, "find_spec", lambda name: None if name == "cupy" else object())
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None if name == "cupy" else object())
 
 
 class FakeDevice:
@@ -185,7 +187,7 @@ def test_auto_says_what_keeps_the_libraries_from_the_gpu(driver, monkeypatch, ca
 
 def test_auto_takes_the_first_library_that_can_use_the_gpu(monkeypatch):
     pytest.importorskip("torch")
-    monkeypatch.setattr(backend_module, "_missing_cuda_driver", lambda: None)
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
     monkeypatch.setattr(Library, "problem", lambda self, device: None if self.name == "torch" else "broken")
     backend = resolve("auto")
     assert (backend.name, backend.device_name) == ("torch", "cuda")
@@ -219,9 +221,9 @@ def fail(error):
 def break_import(fake, monkeypatch):
     monkeypatch.delitem(sys.modules, "array_api_compat.cupy")
     broken = ImportError("libnvrtc.so.12: cannot open shared object file\nmore lines")
-    real = backend_module.import_module
+    real = libraries.import_module
     monkeypatch.setattr(
-        backend_module, "import_module", lambda name: fail(broken)() if "cupy" in name else real(name)
+        libraries, "import_module", lambda name: fail(broken)() if "cupy" in name else real(name)
     )
 
 
@@ -274,7 +276,7 @@ def test_a_pytorch_without_cuda_is_refused(monkeypatch):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this PyTorch has a GPU")
-    monkeypatch.setattr(backend_module, "_missing_cuda_driver", lambda: None)
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
     with pytest.raises(BackendError, match=r"torch: there is a GPU, but kernels do not run .*pip install"):
         resolve("cuda", "torch")
 

@@ -24,12 +24,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from xpnet.backend import LIBRARIES, resolve
+from xpnet.backend import resolve
 from xpnet.checkpoint import load_model, load_state
 from xpnet.cli import main
 from xpnet.datasets.mnist import MIRRORS, SHA256
 from xpnet.errors import BackendError
 from xpnet.initializers import INITIALIZERS
+from xpnet.libraries import LIBRARIES
 from xpnet.ops import ACTIVATIONS
 from xpnet.options import OPTIMIZERS, Options
 from xpnet.schedules import SCHEDULES

@@ -5,9 +5,10 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from xpnet.backend import DTYPES, LIBRARIES
+from xpnet.backend import DTYPES
 from xpnet.datasets import NAMES
 from xpnet.initializers import INITIALIZERS
+from xpnet.libraries import LIBRARIES
 from xpnet.losses import LOSSES
 from xpnet.ops import ACTIVATIONS
 from xpnet.options import OPTIMIZERS, Options

@@ -1,115 +1,34 @@
-"""Where the arrays live: the one module that names array libraries.
+"""Where the arrays live. Only this module and `libraries` name array libraries.
 
 `resolve` turns what a user asks for ("cuda", "torch", "float64") into a `Backend`, and says in words what is
 missing where it cannot. The mathematics never imports this: it is handed `backend.xp`.
 """
 
-import ctypes
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from array_api_compat import is_cupy_array, is_torch_array
 from numpy.typing import ArrayLike, NDArray
 
+from xpnet import libraries
 from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.errors import BackendError, InputError, choose
+from xpnet.libraries import LIBRARIES, Library
 
-__all__ = ["DTYPES", "LIBRARIES", "Backend", "Library", "resolve"]
+__all__ = ["DTYPES", "Backend", "resolve"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
 
 # Temporaries of this many float32 elements, 512 KiB, still fit the second-level cache of a CPU core.
 _CPU_BLOCK = 131_072
-
-
-@dataclass(frozen=True)
-class Library:
-    """An array library: the namespace to import, where it computes, what to install where it is missing."""
-
-    name: str
-    namespace: str
-    remedy: str
-    devices: tuple[str, ...]
-
-    @property
-    def version(self) -> str | None:
-        """The installed version, or None; nothing is imported."""
-        if find_spec(self.name) is None:
-            return None
-        for distribution in (self.name, "cupy-cuda12x", "cupy-cuda13x"):
-            try:
-                return version(distribution)
-            except PackageNotFoundError:
-                continue
-        return "unknown version"
-
-    def problem(self, device: str) -> str | None:
-        """Why this library cannot compute on `device` here, with the remedy; None if it can."""
-        if self.version is None:
-            return f"not installed: {self.remedy}"
-        if device.startswith("cuda"):
-            if "cuda" not in self.devices:
-                return "has no CUDA device"
-            if no_driver := _missing_cuda_driver():
-                return no_driver
-        try:
-            import_module(self.namespace)
-        except Exception as error:
-            return f"does not import ({_first_line(error)}): {self.remedy}"
-        try:
-            handle = self.device(device)
-        except InputError as error:
-            return str(error)
-        except Exception as error:
-            return f"no such device ({_first_line(error)}): {self.remedy}"
-        return _smoke_test(self, handle) if device.startswith("cuda") else None
-
-    def device(self, device: str) -> Device:
-        """Return the library's own object for "cpu", "cuda", "cuda:1" or one of its own device names."""
-        kind, _, index = device.partition(":")
-        if index and not index.isdigit():
-            raise InputError(f"device {device!r}: expected a number after the colon, as in cuda:1")
-        if self.name in ("numpy", "cupy"):
-            if kind not in self.devices or (index and kind == "cpu"):
-                raise InputError(f"{self.name} has no device {device!r}, only {self.devices[0]}")
-            return _cupy_device(int(index or 0)) if kind == "cuda" else "cpu"
-        if self.name == "torch":
-            return import_module("torch").device(device)
-        if self.name == "jax":
-            return import_module("jax").devices(kind)[int(index or 0)]
-        known = import_module(self.name).__array_namespace_info__().devices()
-        names = {"cpu": known[0], **{str(d).split("'")[1]: d for d in known}}
-        return names[choose(f"device of {self.name}", device, names)]
-
-
-LIBRARIES = {
-    library.name: library
-    for library in (
-        Library("numpy", "numpy", 'pip install "numpy>=2.1"', ("cpu",)),
-        # Their [ctk] brings the CUDA headers and cuBLAS, without which CuPy imports but cannot compute.
-        Library("cupy", "array_api_compat.cupy", 'pip install "xpnet[cuda12]" or "xpnet[cuda13]"', ("cuda",)),
-        Library(
-            "torch",
-            "array_api_compat.torch",
-            'pip install "xpnet[torch]", for a GPU its CUDA build',
-            ("cpu", "cuda"),
-        ),
-        Library("jax", "jax.numpy", 'pip install "xpnet[jax]", for a GPU "jax[cuda13]"', ("cpu", "cuda")),
-        Library("array_api_strict", "array_api_strict", "pip install array-api-strict", ("cpu",)),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -226,19 +145,19 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     choose("dtype", dtype, DTYPES)
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
-    libraries = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
+    candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
     if device == "auto":
-        device = _auto_device(libraries)
+        device = _auto_device(candidates)
     if backend is None:
         if device != "cpu" and not device.startswith("cuda"):
             raise InputError(
                 f"device {device!r}: expected auto, cpu, cuda or cuda:N, unless a backend is named"
             )
-        libraries = (
-            [lib for lib in libraries if "cuda" in lib.devices] if device != "cpu" else [LIBRARIES["numpy"]]
+        candidates = (
+            [lib for lib in candidates if "cuda" in lib.devices] if device != "cpu" else [LIBRARIES["numpy"]]
         )
     problems = {}
-    for library in libraries:
+    for library in candidates:
         problems[library.name] = library.problem(device)
         if problems[library.name] is None:
             return _bind(library, device, dtype)
@@ -246,13 +165,13 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     raise BackendError(f"device {device!r} is not usable:{_listed(problems)}{remedy}")
 
 
-def _auto_device(libraries: list[Library]) -> str:
-    if [library.name for library in libraries] == ["cupy"]:
+def _auto_device(candidates: list[Library]) -> str:
+    if [library.name for library in candidates] == ["cupy"]:
         return "cuda"  # it has no other
-    with_cuda = [library for library in libraries if "cuda" in library.devices]
+    with_cuda = [library for library in candidates if "cuda" in library.devices]
     if not with_cuda:
         return "cpu"
-    if no_driver := _missing_cuda_driver():
+    if no_driver := libraries.missing_cuda_driver():
         _say_once(no_driver)
         return "cpu"
     problems: dict[str, str | None] = {}
@@ -278,44 +197,6 @@ def _bind(library: Library, device: str, dtype: str) -> Backend:
     in_blocks = library.name in ("numpy", "torch", "array_api_strict") and not device.startswith("cuda")
     block = _CPU_BLOCK if in_blocks else None
     return Backend(library.name, cast(Namespace, xp), handle, device, getattr(xp, dtype), block)
-
-
-def _cupy_device(index: int) -> Device:
-    cupy = import_module("cupy")
-    count = cupy.cuda.runtime.getDeviceCount()  # raises, with the reason, where there is none
-    if index >= count:
-        raise InputError(f"no device cuda:{index}: this machine has {count}, cuda:0 to cuda:{count - 1}")
-    return cupy.cuda.Device(index)
-
-
-@cache
-def _missing_cuda_driver() -> str | None:
-    # Asking the loader takes 2 ms; importing PyTorch to be told the same takes a second.
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return f"no NVIDIA driver on this machine ({name} not found)"
-    return None
-
-
-def _smoke_test(library: Library, device: Device) -> str | None:
-    # A visible GPU may still fail at the first kernel (CuPy without the CUDA headers) or at the first
-    # product.
-    xp = import_module(library.namespace)
-    try:
-        with device if library.name == "cupy" else nullcontext():
-            x = xp.ones((2, 2), dtype=xp.float32, device=device)
-            if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
-                return "the GPU answers, but with wrong results"
-    except Exception as error:
-        return f"there is a GPU, but kernels do not run ({_first_line(error)}): {library.remedy}"
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @cache

@@ -14,12 +14,13 @@ import numpy as np
 
 import xpnet
 from xpnet.arguments import OPTIONS, add_predict_arguments, add_train_arguments
-from xpnet.backend import LIBRARIES, resolve
+from xpnet.backend import resolve
 from xpnet.checkpoint import Model, load_model
 from xpnet.datasets.pictures import read_picture
 from xpnet.datasets.table import read_rows
 from xpnet.errors import BackendError, DivergenceError, InputError
 from xpnet.evaluation import predict
+from xpnet.libraries import LIBRARIES
 from xpnet.options import Options
 from xpnet.recipes import load_recipe, recipe_names
 

@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 
 from xpnet._typing import Schedule
-from xpnet.backend import DTYPES, LIBRARIES
+from xpnet.backend import DTYPES
 from xpnet.errors import InputError, choose
 from xpnet.initializers import INITIALIZERS
+from xpnet.libraries import LIBRARIES
 from xpnet.losses import LOSSES
 from xpnet.ops import ACTIVATIONS
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 import xpnet
 from xpnet._typing import Array
-from xpnet.backend import LIBRARIES, Backend
+from xpnet.backend import Backend
 from xpnet.checkpoint import Model, save_model
 from xpnet.datasets import Dataset, Scaling
 from xpnet.evaluation import Evaluation, evaluate, predict
+from xpnet.libraries import LIBRARIES
 from xpnet.mlp import MLP
 from xpnet.options import Options
 from xpnet.training import Epoch, TrainState
