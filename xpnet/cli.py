@@ -26,8 +26,6 @@ from xpnet.recipes import load_recipe, recipe_names
 
 __all__ = ["main"]
 
-# Options that leave the figures of a recipe as they are.
-NEUTRAL = {"data_dir", "device", "backend", "out", "checkpoint_every", "quiet"}
 ROW_FILES = (".npy", ".npz", ".csv")
 
 
@@ -76,10 +74,10 @@ def train(arguments: argparse.Namespace) -> int:
         recipe = None if name is None else load_recipe(name)
     else:
         recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
-        options = Options(**{**(recipe.options if recipe else {}), **given})
+        options = recipe.options_with(given) if recipe else Options(**given)
     agrees = run.train(options, folder, recipe)
     # A recipe that was changed may come to other figures.
-    return 0 if agrees or not given.keys() <= NEUTRAL else 1
+    return 1 if recipe and not agrees and recipe.is_followed_by(options) else 0
 
 
 def list_recipes() -> int:

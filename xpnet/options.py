@@ -11,12 +11,11 @@ from xpnet.backend import DTYPES
 from xpnet.errors import InputError, choose
 from xpnet.initializers import INITIALIZERS
 from xpnet.libraries import LIBRARIES
-from xpnet.losses import LOSSES
-from xpnet.ops import ACTIVATIONS
+from xpnet.mlp import MLP
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.schedules import SCHEDULES, warm_up
 
-__all__ = ["OPTIMIZERS", "Options"]
+__all__ = ["DEPENDENTS", "OPTIMIZERS", "Options"]
 
 # Name: (what makes it of the options, its usual learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -28,6 +27,9 @@ OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
     "rmsprop": (lambda options: RMSprop(), 0.001),
     "adagrad": (lambda options: Adagrad(), 0.01),
 }
+
+# Options that belong to another one, and go with it when it is changed.
+DEPENDENTS = {"optimizer": ("momentum", "weight_decay"), "schedule": ("drop_after", "drop_factor")}
 
 # What a resumed run may be told anew: none of it changes a step, but for the schedule's end.
 MAY_CHANGE = ("epochs", "data_dir", "device", "backend", "checkpoint_every", "quiet")
@@ -68,11 +70,10 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name in self.activation:
-            choose("activation", name, ACTIVATIONS)
+        # What a network refuses is refused here, before any data is loaded; its ends follow from the data.
+        MLP((1, *self.hidden, 1), self.activations, self.loss, self.l2, self.label_smoothing)
         initializer = self.init.removeprefix("legacy_").partition(":")[0]
         choose("initial distribution", initializer, ("auto", *INITIALIZERS))
-        choose("loss", self.loss, LOSSES)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("schedule", self.schedule, SCHEDULES)
         choose("dtype", self.dtype, DTYPES)
@@ -88,6 +89,7 @@ class Options:
                 raise InputError(f"{option} belongs to {owner} {' or '.join(takers)}, not to {taken}")
         for option, number, least, most in (
             ("--epochs", self.epochs, 0, math.inf),
+            ("--batch-size", self.batch_size, 1, math.inf),
             ("--warm-up", self.warm_up, 0, math.inf),
             ("--early-stopping", self.early_stopping, 1, math.inf),
             ("--checkpoint-every", self.checkpoint_every, 1, math.inf),
@@ -107,6 +109,11 @@ class Options:
             raise InputError(f"--test: expected a fraction of at least 0 and below 1, got {self.test}")
         if self.early_stopping is not None and not self.validation:
             raise InputError("--early-stopping needs data to watch: give --validation a fraction above 0")
+
+    @property
+    def activations(self) -> str | tuple[str, ...]:
+        """One name for all hidden layers, or one for each."""
+        return self.activation[0] if len(self.activation) == 1 else self.activation
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Options":

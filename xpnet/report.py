@@ -90,12 +90,12 @@ class Progress:
         # Reading the loss waits for the device: once a second costs nothing.
         if not self.bar.disable and time.monotonic() > self.read + 1.0:
             self.read = time.monotonic()
-            self.text["loss"] = f"{float(state.loss) / min(done, self.n):.4f}"
+            self.text["loss"] = _loss(float(state.loss) / min(done, self.n))
             self.bar.set_postfix(self.text)
 
     def show(self, record: Epoch, score: str) -> None:
         self.read = time.monotonic()
-        self.text["loss"] = f"{record.train_loss:.4f}"
+        self.text["loss"] = _loss(record.train_loss)
         if record.validation is not None:
             self.text[f"validation {score}"] = _percent(record.validation.score, score)
         self.bar.set_description(f"epoch {record.epoch}", refresh=False)
@@ -204,10 +204,14 @@ def _print_table(results: dict[str, Evaluation], score: str, state: TrainState, 
     names = list(results)
     print()
     print(" " * 10 + "".join(f"{name:>12}" for name in names))
-    print(f"{'loss':<10}" + "".join(f"{results[name].loss:>12.4g}" for name in names))
+    print(f"{'loss':<10}" + "".join(f"{_loss(results[name].loss):>12}" for name in names))
     print(f"{score:<10}" + "".join(f"{_percent(results[name].score, score):>12}" for name in names))
     print(f"\n{state.epoch} epochs, {state.step} steps in {state.seconds:.1f} s; all of it in {folder}")
     print(f"To use it: python scripts/predict.py {shlex.quote(str(folder))} FILE...")
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
 
 
 def _percent(value: float, score: str) -> str:

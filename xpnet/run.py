@@ -85,9 +85,10 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
             state, saved = load_state(resume / "checkpoint.safetensors", backend=backend)
             _check_same(saved, about)
             folder = resume
-        history = History(folder / "history.jsonl", state.epoch)
+        history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
         printed = None if recipe is None else recipe.printed
-        lines = History(folder / "printed.jsonl", state.step // printed.every + 1) if printed else None
+        n_lines = 0 if resume is None or printed is None else state.step // printed.every + 1
+        lines = History(folder / "printed.jsonl", n_lines) if printed else None
         score = "accuracy" if mlp.classifies else "r2"
         introduce(options, mlp, dataset, parts, backend)
 
@@ -144,6 +145,8 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         table, agrees = compare(recipe, lines.records if lines else [], metrics)
         if not options.quiet:
             print(f"\n{table}")
+        elif not agrees:
+            print(table.splitlines()[-1], file=sys.stderr)
         return agrees
     except DivergenceError as error:
         raise DivergenceError(
@@ -177,10 +180,9 @@ def _network(options: Options, dataset: Dataset) -> MLP:
         raise InputError(
             "poisson: expected targets of at least 0, found a negative one: try --loss squared_error"
         )
-    activations = options.activation[0] if len(options.activation) == 1 else options.activation
     return MLP(
         (dataset.X_train.shape[1], *options.hidden, n_outputs),
-        activations,
+        options.activations,
         options.loss,
         l2=options.l2,
         label_smoothing=options.label_smoothing,

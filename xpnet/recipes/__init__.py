@@ -10,19 +10,23 @@ test_accuracy = { article = 0.9688, at_least = 0.9688 }      # or near = ..., wi
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from xpnet.datasets import NAMES
 from xpnet.errors import InputError, choose
-from xpnet.options import Options
+from xpnet.losses import LOSSES
+from xpnet.options import DEPENDENTS, Options
 
 __all__ = ["Expected", "Printed", "Recipe", "load_recipe", "recipe_names"]
 
 _HINTS = get_type_hints(Options)
+# Options that leave the figures as they are.
+NEUTRAL = ("data_dir", "device", "backend", "out", "checkpoint_every", "quiet")
 _FIGURES = [
     f"{part}_{figure}" for part in ("train", "validation", "test") for figure in ("loss", "accuracy", "r2")
 ]
@@ -74,6 +78,30 @@ class Recipe:
     printed: Printed | None
     expected: dict[str, Expected]
 
+    def options_with(self, given: dict[str, Any]) -> Options:
+        """Return the recipe's options, overridden by those given.
+
+        Raises:
+            InputError: the recipe's data file does not exist, or `Options` refuses the outcome.
+        """
+        dropped = {name for owner in given for name in DEPENDENTS.get(owner, ())}
+        options = Options(**{k: v for k, v in self.options.items() if k not in dropped} | given)
+        if (
+            "data" not in given
+            and Path(options.data).suffix
+            and not Path(options.data).expanduser().is_file()
+        ):
+            raise InputError(
+                f"{self.name}: options: data: {options.data}: no such file; "
+                f"name it from the folder you are in, or give --data FILE or one of {', '.join(NAMES)}"
+            )
+        return options
+
+    def is_followed_by(self, options: Options) -> bool:
+        """Whether a run with these options should come to the recipe's figures."""
+        mine, theirs = asdict(Options(**self.options)), asdict(options)
+        return all(mine[name] == theirs[name] for name in mine if name not in NEUTRAL)
+
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with xpnet."""
@@ -112,9 +140,13 @@ def load_recipe(name_or_file: str) -> Recipe:
     _check(f"{place}: expected", expected, dict.fromkeys(_FIGURES, dict))
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
-        Options(**options)
+        classifies = LOSSES[Options(**options).loss].classifies
     except InputError as error:
         raise InputError(f"{place}: options: {error}") from None
+    if "printed" in content and not classifies:
+        raise InputError(
+            f"{place}: printed: expected a loss of classes, for the cost is one of probabilities"
+        )
     return Recipe(
         name_or_file,
         content.get("title", ""),
