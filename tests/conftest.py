@@ -1,14 +1,17 @@
-"""The places a test can run on. A test that asks for `backend` runs once on each of them."""
+"""What the tests share: the places a test of `backend` runs on, one after the other, and `xpnet train`."""
 
+import sys
 from contextlib import nullcontext
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from xpnet.backend import Backend, resolve
+from xpnet.cli import main
 from xpnet.libraries import LIBRARIES
 
 
@@ -85,6 +88,38 @@ def lend(place, backend):
 def numpy64():
     """The reference: NumPy in float64."""
     return resolve("cpu", "numpy", "float64")
+
+
+class Result(NamedTuple):
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def train(here, monkeypatch, capsys):
+    """`xpnet train` in this process, on the CPU if nothing else is said, as if matplotlib were missing."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    def train(options="", *more):
+        try:
+            status = main(["train", "--device", "cpu", *options.split(), *map(str, more)])
+        except SystemExit as end:
+            status = end.code
+        return Result(status, *capsys.readouterr())
+
+    return train
 
 
 @pytest.fixture(scope="session")

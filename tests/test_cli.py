@@ -19,10 +19,10 @@ import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import Result
 
 from xpnet.backend import resolve
 from xpnet.checkpoint import load_model, load_state
@@ -40,12 +40,6 @@ TRAIN = REPOSITORY / "scripts" / "train.py"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 def command(*words, cwd, **environment):
     """Run Python with these words as a user would, and return what came of it."""
     done = subprocess.run(
@@ -57,30 +51,6 @@ def command(*words, cwd, **environment):
         timeout=60,
     )
     return Result(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def train(here, monkeypatch, capsys):
-    """`xpnet train` on the CPU in this process, as if matplotlib were not installed."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-
-    def train(options=""):
-        try:
-            status = main(["train", "--device", "cpu", *options.split()])
-        except SystemExit as end:
-            status = end.code
-        return Result(status, *capsys.readouterr())
-
-    return train
 
 
 @pytest.fixture

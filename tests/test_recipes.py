@@ -7,10 +7,8 @@ import json
 import re
 import signal
 import struct
-import sys
 from dataclasses import fields
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from sklearn.datasets import load_digits
 
 from xpnet.backend import LIBRARIES
 from xpnet.checkpoint import load_model
-from xpnet.cli import main
 from xpnet.datasets import load
 from xpnet.mlp import MLP
 from xpnet.options import Options
@@ -66,36 +63,6 @@ Cost after iteration 140: 0.054397 Accuracy: 85.903333
 
 EVERYWHERE = [(name, device) for name, library in LIBRARIES.items() for device in library.devices]
 EVERYWHERE = [(name, device) for name, device in EVERYWHERE if device in ("cpu", "cuda")]
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def train(here, monkeypatch, capsys):
-    """`xpnet train` in this process, on the CPU if nothing else is said, as if matplotlib were missing."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-
-    def train(options, *more):
-        try:
-            status = main(["train", "--device", "cpu", *options.split(), *map(str, more)])
-        except SystemExit as end:
-            status = end.code
-        return Result(status, *capsys.readouterr())
-
-    return train
 
 
 @pytest.fixture
