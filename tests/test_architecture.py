@@ -27,6 +27,7 @@ FLOORS = [
     {"training", "options"},
     {"checkpoint", "estimator", "recipes", "plots"},
     {"report"},
+    {"article"},
     {"run", "arguments"},
     {"cli"},
     {"__main__"},

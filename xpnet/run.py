@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import xpnet
 from xpnet._typing import Array
+from xpnet.article import Article
 from xpnet.backend import Backend, resolve
 from xpnet.batches import CHUNK, hold_out, one_hot
 from xpnet.checkpoint import load_state, read_about, save_state
@@ -30,7 +31,6 @@ from xpnet.losses import LOSSES
 from xpnet.mlp import MLP
 from xpnet.options import Options
 from xpnet.recipes import Recipe
-from xpnet.recipes.article import compare, measure
 from xpnet.report import History, Parts, Progress, introduce, write_results
 from xpnet.training import TrainState, epochs, start
 
@@ -86,32 +86,23 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
             _check_same(saved, about)
             folder = resume
         history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
-        printed = None if recipe is None else recipe.printed
-        n_lines = 0 if resume is None or printed is None else state.step // printed.every + 1
-        lines = History(folder / "printed.jsonl", n_lines) if printed else None
+        article = Article(recipe, folder, None if resume is None else state.step) if recipe else None
         score = "accuracy" if mlp.classifies else "r2"
         introduce(options, mlp, dataset, parts, backend)
 
         def save() -> None:
             save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
 
-        def note_line() -> None:
-            if (
-                printed
-                and lines
-                and state.step % printed.every == 0
-                and state.step // printed.every < len(printed.lines)
-            ):
-                lines.append({"step": state.step, **measure(mlp, state.theta, *parts.train, backend=backend)})
-
+        if article:
+            article.note(state, mlp, parts, backend)
         if resume is None:
-            note_line()
             save()
         with _interruptible() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
                 progress.advance(state)
-                note_line()
+                if article:
+                    article.note(state, mlp, parts, backend)
                 if options.checkpoint_every and state.step % options.checkpoint_every == 0:
                     save()
                 if interrupted():
@@ -140,14 +131,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 progress.show(record, score)
                 save()
         metrics = write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
-        if recipe is None:
-            return True
-        table, agrees = compare(recipe, lines.records if lines else [], metrics)
-        if not options.quiet:
-            print(f"\n{table}")
-        elif not agrees:
-            print(table.splitlines()[-1], file=sys.stderr)
-        return agrees
+        return article.compare(metrics, quiet=options.quiet) if article else True
     except DivergenceError as error:
         raise DivergenceError(
             f"{error}. The last finite state is in {folder / 'checkpoint.safetensors'}"

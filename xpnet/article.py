@@ -1,5 +1,7 @@
 """The figures an article prints beside those of a run of its recipe."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,41 @@ from xpnet.backend import Backend
 from xpnet.evaluation import evaluate, predict
 from xpnet.mlp import MLP
 from xpnet.recipes import Recipe
+from xpnet.report import History, Parts
+from xpnet.training import TrainState
 
-__all__ = ["compare", "measure"]
+__all__ = ["Article", "compare", "measure"]
+
+
+class Article:
+    """What an article prints, noted as a run of its recipe comes to it.
+
+    The lines are kept in `printed.jsonl` of the run's folder, so that a resumed run has them all.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, resumed_at: int | None) -> None:
+        self.recipe, self.printed = recipe, recipe.printed
+        n_lines = 0 if resumed_at is None or self.printed is None else resumed_at // self.printed.every + 1
+        self.lines = None if self.printed is None else History(folder / "printed.jsonl", n_lines)
+
+    def note(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
+        """Note the line of the step that comes next, if the article prints one."""
+        if self.printed is None or self.lines is None:
+            return
+        line, rest = divmod(state.step, self.printed.every)
+        if rest == 0 and line == len(self.lines.records) < len(self.printed.lines):
+            self.lines.append(
+                {"step": state.step, **measure(mlp, state.theta, *parts.train, backend=backend)}
+            )
+
+    def compare(self, metrics: dict[str, Any], *, quiet: bool) -> bool:
+        """Print the table "article / here" (quiet: only what differs), and return whether they agree."""
+        table, agrees = compare(self.recipe, [] if self.lines is None else self.lines.records, metrics)
+        if not quiet:
+            print(f"\n{table}")
+        elif not agrees:
+            print(table.splitlines()[-1], file=sys.stderr)
+        return agrees
 
 
 def measure(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> dict[str, float]:
