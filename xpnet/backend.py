@@ -115,7 +115,7 @@ class Backend:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether this is what the library raises when the device's memory does not suffice."""
-        names = {type(error).__name__, *(base.__name__ for base in type(error).__mro__)}
+        names = {base.__name__ for base in type(error).__mro__}
         text = str(error).lower()
         return (
             "MemoryError" in names

@@ -15,7 +15,7 @@ from xpnet.mlp import MLP
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.schedules import SCHEDULES, warm_up
 
-__all__ = ["DEPENDENTS", "OPTIMIZERS", "Options"]
+__all__ = ["DEPENDENTS", "NEUTRAL", "OPTIMIZERS", "Options"]
 
 # Name: (what makes it of the options, its usual learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -31,8 +31,11 @@ OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
 # Options that belong to another one, and go with it when it is changed.
 DEPENDENTS = {"optimizer": ("momentum", "weight_decay"), "schedule": ("drop_after", "drop_factor")}
 
+# Options that leave the figures of a run as they are.
+NEUTRAL = ("data_dir", "device", "backend", "out", "checkpoint_every", "quiet")
+
 # What a resumed run may be told anew: none of it changes a step, but for the schedule's end.
-MAY_CHANGE = ("epochs", "data_dir", "device", "backend", "checkpoint_every", "quiet")
+MAY_CHANGE = ("epochs", *NEUTRAL)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Options:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Options":
-        """Return the options that `asdict` turned into JSON."""
+        """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return cls(**values)
 

@@ -41,11 +41,11 @@ class Parts:
 
 
 class History:
-    """The records of `history.jsonl`, one JSON object a line."""
+    """Records in a file, one JSON object a line, of which the first `n` are taken over."""
 
-    def __init__(self, path: Path, n_epochs: int) -> None:
+    def __init__(self, path: Path, n: int) -> None:
         # A run killed between its history and its checkpoint has a record too many.
-        lines = path.read_text().splitlines()[:n_epochs] if path.exists() else []
+        lines = path.read_text().splitlines()[:n] if path.exists() else []
         self.path, self.records = path, [json.loads(line) for line in lines]
         _write_text(path, "".join(line + "\n" for line in lines))
 

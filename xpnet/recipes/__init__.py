@@ -20,13 +20,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from xpnet.datasets import NAMES
 from xpnet.errors import InputError, choose
 from xpnet.losses import LOSSES
-from xpnet.options import DEPENDENTS, Options
+from xpnet.options import DEPENDENTS, NEUTRAL, Options
 
 __all__ = ["Expected", "Printed", "Recipe", "load_recipe", "recipe_names"]
 
 _HINTS = get_type_hints(Options)
-# Options that leave the figures as they are.
-NEUTRAL = ("data_dir", "device", "backend", "out", "checkpoint_every", "quiet")
 _FIGURES = [
     f"{part}_{figure}" for part in ("train", "validation", "test") for figure in ("loss", "accuracy", "r2")
 ]
@@ -68,7 +66,7 @@ class Recipe:
 
     Attributes:
         name: what `--recipe` was given.
-        options: values for fields of `Options`; the others keep their defaults.
+        options: values for fields of `Options`, as TOML holds them; the others keep their defaults.
     """
 
     name: str
@@ -85,7 +83,7 @@ class Recipe:
             InputError: the recipe's data file does not exist, or `Options` refuses the outcome.
         """
         dropped = {name for owner in given for name in DEPENDENTS.get(owner, ())}
-        options = Options(**{k: v for k, v in self.options.items() if k not in dropped} | given)
+        options = Options.from_dict({k: v for k, v in self.options.items() if k not in dropped} | given)
         if (
             "data" not in given
             and Path(options.data).suffix
@@ -99,7 +97,7 @@ class Recipe:
 
     def is_followed_by(self, options: Options) -> bool:
         """Whether a run with these options should come to the recipe's figures."""
-        mine, theirs = asdict(Options(**self.options)), asdict(options)
+        mine, theirs = asdict(Options.from_dict(self.options)), asdict(options)
         return all(mine[name] == theirs[name] for name in mine if name not in NEUTRAL)
 
 
@@ -138,9 +136,8 @@ def load_recipe(name_or_file: str) -> Recipe:
     _check(f"{place}: options", options, _HINTS)
     expected = content.get("expected", {})
     _check(f"{place}: expected", expected, dict.fromkeys(_FIGURES, dict))
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
-        classifies = LOSSES[Options(**options).loss].classifies
+        classifies = LOSSES[Options.from_dict(options).loss].classifies
     except InputError as error:
         raise InputError(f"{place}: options: {error}") from None
     if "printed" in content and not classifies:
