@@ -25,7 +25,8 @@ FLOORS = [
     {"batches", "datasets"},
     {"evaluation"},
     {"training", "options"},
-    {"checkpoint", "estimator", "recipes", "plots"},
+    {"checkpoint", "recipes", "plots"},
+    {"estimator"},
     {"report"},
     {"article"},
     {"run", "arguments"},
@@ -133,11 +134,15 @@ def in_a_new_python(code):
     return json.loads(done.stdout)
 
 
+# They are scikit-learn's estimators by birth, and that takes as long to import as scikit-learn.
+LIGHT_NAMES = [name for name in xpnet.__all__ if name not in ("MLPClassifier", "MLPRegressor")]
+
+
 def test_importing_xpnet_loads_numpy_and_array_api_compat_at_most():
-    # Also once every public name has been asked for.
+    # Also once every other public name has been asked for.
     loaded = in_a_new_python(
         "import json, sys, numpy.random; before = set(sys.modules)\n"
-        "import xpnet; public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
+        f"import xpnet; public = [getattr(xpnet, name) for name in {LIGHT_NAMES}]\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
     )
     assert "xpnet" in loaded
@@ -151,7 +156,7 @@ def test_importing_xpnet_takes_at_most_80_milliseconds():
         "import json, time; t = time.perf_counter()\n"
         "import xpnet; plain = time.perf_counter() - t\n"
         "import numpy; t = time.perf_counter()\n"
-        "public = [getattr(xpnet, name) for name in xpnet.__all__]\n"
+        f"public = [getattr(xpnet, name) for name in {LIGHT_NAMES}]\n"
         "print(json.dumps([plain, time.perf_counter() - t]))"
     )
     best = [1.0, 1.0]

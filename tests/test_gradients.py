@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import expit, log_softmax, xlogy
+from scipy.special import expit, huber, log_softmax, xlogy
 
 from xpnet.losses import LOSSES
 from xpnet.mlp import MLP
@@ -37,6 +37,8 @@ def problem(mlp, weighted=True, seed=0):
         "softmax_cross_entropy": rng.dirichlet(np.ones(n_outputs), N),
         "logistic_cross_entropy": rng.integers(0, 2, (N, n_outputs)).astype(float),
         "squared_error": rng.standard_normal((N, n_outputs)),
+        "huber": 2.0 * rng.standard_normal((N, n_outputs)),
+        "absolute_error": rng.standard_normal((N, n_outputs)),
         "poisson": rng.poisson(2.0, (N, n_outputs)).astype(float),
     }[mlp.loss]
     theta = 0.5 * rng.standard_normal(mlp.layout.n_parameters)
@@ -64,6 +66,8 @@ def torch_loss_and_grad(mlp, theta, X, Y, weight=None):
         "softmax_cross_entropy": lambda: F.cross_entropy(z, Y, reduction="none"),
         "logistic_cross_entropy": lambda: F.binary_cross_entropy_with_logits(z, Y, reduction="none").sum(1),
         "squared_error": lambda: 0.5 * F.mse_loss(z, Y, reduction="none").sum(1),
+        "huber": lambda: F.huber_loss(z, Y, reduction="none").sum(1),
+        "absolute_error": lambda: F.l1_loss(z, Y, reduction="none").sum(1),
         # Half the deviance, as sklearn.metrics.mean_poisson_deviance has it.
         "poisson": lambda: (F.poisson_nll_loss(z, Y, reduction="none") + torch.special.xlogy(Y, Y) - Y).sum(
             1
@@ -250,6 +254,8 @@ def far_rows(loss):
     rows, dz = {
         "logistic_cross_entropy": lambda: (np.logaddexp(0.0, z) - Y * z, expit(z) - Y),
         "squared_error": lambda: (0.5 * (z - Y) ** 2, z - Y),
+        "huber": lambda: (huber(1.0, z - Y), np.clip(z - Y, -1.0, 1.0)),
+        "absolute_error": lambda: (np.abs(z - Y), np.sign(z - Y)),
         "poisson": lambda: poisson_rows(z, Y),
     }[loss]()
     return z, Y, rows[:, 0], dz
@@ -293,6 +299,8 @@ def test_a_network_in_float32_stays_finite_at_ten_thousand(activation, loss):
         ("softmax_cross_entropy", lambda z: np.exp(log_softmax(z, axis=1))),
         ("logistic_cross_entropy", expit),
         ("squared_error", lambda z: z),
+        ("huber", lambda z: z),
+        ("absolute_error", lambda z: z),
         ("poisson", np.exp),
     ],
 )

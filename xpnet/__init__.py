@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from xpnet.backend import Backend as Backend
     from xpnet.backend import resolve as resolve
     from xpnet.datasets import load as load
+    from xpnet.estimator import MLPClassifier as MLPClassifier
+    from xpnet.estimator import MLPRegressor as MLPRegressor
     from xpnet.evaluation import evaluate as evaluate
     from xpnet.evaluation import predict as predict
     from xpnet.mlp import MLP as MLP
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 # Resolved on first use, so that `import xpnet` costs no more than NumPy.
 _HOMES = {
     "MLP": "mlp",
+    "MLPClassifier": "estimator",
+    "MLPRegressor": "estimator",
     "SGD": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",

@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from array_api_compat import is_cupy_array, is_torch_array
+from array_api_compat import device as device_of
+from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet import libraries
@@ -22,7 +23,7 @@ from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.errors import BackendError, InputError, choose
 from xpnet.libraries import LIBRARIES, Library
 
-__all__ = ["DTYPES", "Backend", "resolve"]
+__all__ = ["DTYPES", "Backend", "backend_of", "library_of", "place", "resolve"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
@@ -52,6 +53,16 @@ class Backend:
     block: int | None
 
     @property
+    def place(self) -> tuple[str, str]:
+        """(library, device): arrays can be computed with each other where these are equal."""
+        return self.name, self.device_name
+
+    @property
+    def promotes(self) -> bool:
+        """Whether the library makes integers floating point by itself where both meet in a product."""
+        return self.name in ("numpy", "cupy", "jax")
+
+    @property
     def dtype_name(self) -> str:
         """`float32` or `float64`."""
         return "float64" if self.dtype == cast(Any, self.xp).float64 else "float32"
@@ -74,12 +85,23 @@ class Backend:
         if is_cupy_array(x):
             return cast(NDArray[Any], cast(Any, x).get())
         if is_torch_array(x):
-            return np.array(cast(Any, x).cpu().numpy())
+            return np.array(cast(Any, x).detach().cpu().numpy())
         if self.name == "array_api_strict":
             import array_api_strict
 
             return np.array(array_api_strict.asarray(x, device=array_api_strict.Device("CPU_DEVICE")))
         return np.array(x)
+
+    def move(self, x: Array) -> Array:
+        """Return x, an array of any library in any dtype, here, and free of PyTorch's gradient graph.
+
+        No copy where it is here already.
+        """
+        if place(x) == self.place:
+            return cast(Any, x).detach() if self.name == "torch" else x
+        source = backend_of(x)
+        xp = cast(Any, self.xp)
+        return cast(Array, xp.asarray(source.to_numpy(x), device=self.device))
 
     def synchronize(self) -> None:
         """Wait until the device has done all it was given. Call it before reading a clock."""
@@ -163,6 +185,52 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
             return _bind(library, device, dtype)
     remedy = "" if device == "cpu" else "\nTo compute on the CPU: --device cpu"
     raise BackendError(f"device {device!r} is not usable:{_listed(problems)}{remedy}")
+
+
+def library_of(x: object) -> str | None:
+    """Return the name of the library whose array x is, or None if x is no array of those in `LIBRARIES`."""
+    if isinstance(x, np.ndarray):
+        return "numpy"
+    if is_torch_array(x):
+        return "torch"
+    if is_cupy_array(x):
+        return "cupy"
+    if is_jax_array(x):
+        return "jax"
+    if type(x).__module__.partition(".")[0] == "array_api_strict":
+        return "array_api_strict"
+    return None
+
+
+def place(x: Array) -> tuple[str, str]:
+    """Return (library, device) of an array, each by its name."""
+    library = library_of(x)
+    if library is None:
+        raise InputError(f"expected an array of {', '.join(LIBRARIES)}, got {type(x).__name__}")
+    if library == "numpy":
+        return library, "cpu"
+    device: Any = device_of(cast(Any, x))
+    if library == "cupy":
+        return library, f"cuda:{device.id}"
+    if library == "jax":
+        return library, "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
+    if library == "array_api_strict":
+        name = str(device).split("'")[1]
+        return library, "cpu" if name == "CPU_DEVICE" else name
+    return library, str(device)
+
+
+def backend_of(x: Array) -> Backend:
+    """Return the backend on which x lives. Its dtype is that of x, or float32 where x is not floating point.
+
+    Raises:
+        InputError: x is not an array of one of `LIBRARIES`.
+    """
+    name, device_name = place(x)
+    library = LIBRARIES[name]
+    xp = cast(Any, import_module(library.namespace))
+    dtype = "float64" if x.dtype == getattr(xp, "float64", None) else "float32"
+    return _bind(library, device_name, dtype)
 
 
 def _auto_device(candidates: list[Library]) -> str:

@@ -1,5 +1,7 @@
 """Which rows go where: shuffles, hold-outs and one-hot targets, all drawn on the host."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,10 @@ from xpnet.errors import InputError
 # Rows that go through the network at once where a batch need not: a full batch, and evaluation.
 CHUNK = 8192
 
-__all__ = ["CHUNK", "hold_out", "one_hot", "shuffle", "slices"]
+# (number of rows, epoch) -> the rows the epoch visits, or None for all of them in their order.
+Order = Callable[[int, int], NDArray[np.int64] | None]
+
+__all__ = ["CHUNK", "Order", "hold_out", "one_hot", "shuffle", "slices"]
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -20,7 +25,7 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def shuffle(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+def shuffle(n: int, epoch: int, *, seed: int = 0) -> NDArray[np.int64]:
     """Return the order (n,) in which an epoch visits the rows.
 
     A pure function of its arguments: a resumed run finds its place without replaying the epochs before.

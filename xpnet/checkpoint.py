@@ -21,7 +21,7 @@ from xpnet.errors import InputError
 from xpnet.mlp import MLP
 from xpnet.training import Best, TrainState, diverged
 
-__all__ = ["Model", "load_model", "load_state", "read_about", "save_model", "save_state"]
+__all__ = ["Model", "load_model", "load_state", "read", "read_about", "save_model", "save_state", "write"]
 
 Tensors = dict[str, NDArray[Any]]
 _VERSION = "1"
@@ -65,7 +65,7 @@ def save_model(path: Path, model: Model) -> None:
         "classes": model.classes,
         "picture": model.picture,
     }
-    _write(path, "xpnet model", tensors, about)
+    write(path, "xpnet model", tensors, about)
 
 
 def load_model(path: Path) -> Model:
@@ -74,7 +74,7 @@ def load_model(path: Path) -> Model:
     Raises:
         InputError: no such file, truncated, changed since it was written, of another kind or another version.
     """
-    tensors, about = _read(path, "xpnet model")
+    tensors, about = read(path, "xpnet model")
     mlp = MLP(tuple(about["sizes"]), tuple(about["activations"]), about["loss"])
     layers = range(len(mlp.sizes) - 1)
     theta = cast(Any, mlp.layout).join(
@@ -109,7 +109,7 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
     if state.best is not None:
         tensors["best.theta"] = state.best.theta
         progress |= {"best_loss": state.best.loss, "best_epoch": state.best.epoch}
-    _write(path, "xpnet checkpoint", tensors, {"progress": progress, **about})
+    write(path, "xpnet checkpoint", tensors, {"progress": progress, **about})
 
 
 def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, Any]]:
@@ -118,7 +118,7 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
     Raises:
         InputError: as `load_model`.
     """
-    tensors, about = _read(path, "xpnet checkpoint")
+    tensors, about = read(path, "xpnet checkpoint")
     progress = about.pop("progress")
     best = None
     if "best.theta" in tensors:
@@ -133,10 +133,11 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
 
 def read_about(path: Path) -> dict[str, Any]:
     """Return what `save_state` was told about the run, after the same checks as `load_state`."""
-    return _read(path, "xpnet checkpoint")[1]
+    return read(path, "xpnet checkpoint")[1]
 
 
-def _write(path: Path, kind: str, tensors: Tensors, about: dict[str, Any]) -> None:
+def write(path: Path, kind: str, tensors: Tensors, about: dict[str, Any]) -> None:
+    """Write arrays, and what JSON can hold about them, as one whole file of this kind, or leave none."""
     from safetensors.numpy import save
 
     # safetensors 0.8 silently scrambles arrays that are not C-contiguous.
@@ -157,7 +158,12 @@ def _write(path: Path, kind: str, tensors: Tensors, about: dict[str, Any]) -> No
             os.close(folder)
 
 
-def _read(path: Path, kind: str) -> tuple[Tensors, dict[str, Any]]:
+def read(path: Path, kind: str) -> tuple[Tensors, dict[str, Any]]:
+    """Read what `write` wrote.
+
+    Raises:
+        InputError: no such file, truncated, changed since it was written, of another kind or another version.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

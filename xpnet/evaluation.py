@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from xpnet._typing import Array
 from xpnet.backend import Backend
 from xpnet.batches import CHUNK, slices
-from xpnet.losses import LOSSES
 from xpnet.mlp import MLP
 
 __all__ = ["Evaluation", "evaluate", "predict"]
@@ -27,7 +26,7 @@ def evaluate(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) ->
     The score is the accuracy (of the largest output, or of each output against ½ where there is one); for
     numeric targets R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)².
     """
-    xp, n, loss = backend.xp, X.shape[0], LOSSES[mlp.loss]
+    xp, n, loss = backend.xp, X.shape[0], mlp.criterion
     total: Any = 0.0
     tally: Any = 0.0  # right answers, or squared residuals of each output
     # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.

@@ -9,12 +9,13 @@ are finite for |z| up to 1e4 in float32. Beside each stands `predict`: what the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from xpnet._typing import Array, Namespace
 from xpnet.ops import identity, logistic
 
-__all__ = ["LOSSES", "Loss"]
+__all__ = ["LOSSES", "Loss", "quantile"]
 
 
 def softmax(z: Array, *, xp: Namespace) -> Array:
@@ -25,13 +26,20 @@ def softmax(z: Array, *, xp: Namespace) -> Array:
 
 
 def softmax_cross_entropy(
-    z: Array, Y: Array, weight: Array | float, *, xp: Namespace, label_smoothing: float = 0.0
+    z: Array,
+    Y: Array,
+    weight: Array | float,
+    *,
+    xp: Namespace,
+    label_smoothing: float = 0.0,
+    ceiling: float | None = None,
 ) -> tuple[Array, Array]:
     """loss_row = -Σ_k Y_k log p_k,  dz = p - Y,  with p = softmax(z).
 
     Args:
         Y: (n, K) rows that sum to 1 (one-hot, or soft labels), or (n,) integer class indices.
         label_smoothing: s replaces Y by (1 - s) Y + s / K (Szegedy et al. 2016).
+        ceiling: the most that a row counts in the loss; the gradient does not know of it.
     """
     if Y.ndim == 1:
         # 0 ... K-1 made of z, which knows its device also while JAX traces; exact up to 2**24 classes.
@@ -43,22 +51,28 @@ def softmax_cross_entropy(
     p = xp.exp(z)
     total = xp.sum(p, axis=1, keepdims=True)
     # -Σ_k Y_k log p_k = log Σ_j e^z_j - Σ_k Y_k z_k, since each row of Y sums to 1.
-    loss = xp.sum((xp.log(total) - xp.sum(Y * z, axis=1, keepdims=True)) * weight)
+    loss_rows = xp.log(total) - xp.sum(Y * z, axis=1, keepdims=True)
+    if ceiling is not None:
+        loss_rows = xp.minimum(loss_rows, ceiling)
     p /= total
     p -= Y
     p *= weight
-    return loss, p
+    return xp.sum(loss_rows * weight), p
 
 
 def logistic_cross_entropy(
-    z: Array, Y: Array, weight: Array | float, *, xp: Namespace
+    z: Array, Y: Array, weight: Array | float, *, xp: Namespace, ceiling: float | None = None
 ) -> tuple[Array, Array]:
     """loss_row = -Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)],  dz = p - Y,  with p = logistic(z).
 
     Y is (n, K) with entries 0 to 1: K = 1 is binary classification, K > 1 one-vs-all or multi-label.
+    `ceiling` is the most that one of the K terms counts in the loss; the gradient does not know of it.
     """
     # In terms of z: max(z, 0) - Y z + log(1 + e^-|z|).
-    loss_rows = xp.sum(xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z))), axis=1, keepdims=True)
+    terms = xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z)))
+    if ceiling is not None:
+        terms = xp.minimum(terms, ceiling)
+    loss_rows = xp.sum(terms, axis=1, keepdims=True)
     dz = logistic(z, xp=xp)
     dz -= Y
     dz *= weight
@@ -69,6 +83,38 @@ def squared_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -
     """loss_row = ½ Σ_k (z_k - Y_k)²,  dz = z - Y,  with Y (n, K) any numbers."""
     dz = z - Y
     loss = 0.5 * xp.sum(xp.sum(dz * dz, axis=1, keepdims=True) * weight)
+    dz *= weight
+    return loss, dz
+
+
+def huber(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
+    """loss_row = Σ_k ½ r_k² where |r_k| <= 1, else |r_k| - ½,  dz = r held to -1 ... 1,  with r = z - Y.
+
+    Huber 1964, with δ = 1 as PyTorch and Keras have it.
+    """
+    dz = z - Y
+    size = xp.abs(dz)
+    inside = xp.minimum(size, 1.0)
+    loss_rows = xp.sum(inside * (size - 0.5 * inside), axis=1, keepdims=True)
+    dz = xp.maximum(xp.minimum(dz, 1.0), -1.0)
+    dz *= weight
+    return xp.sum(loss_rows * weight), dz
+
+
+def absolute_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
+    """loss_row = Σ_k |z_k - Y_k|,  dz = sign(z - Y). Its minimum is the conditional median."""
+    loss, dz = pinball(z, Y, weight, q=0.5, xp=xp)
+    return 2.0 * loss, 2.0 * dz
+
+
+def pinball(z: Array, Y: Array, weight: Array | float, *, q: float, xp: Namespace) -> tuple[Array, Array]:
+    """loss_row = Σ_k q max(Y_k - z_k, 0) + (1 - q) max(z_k - Y_k, 0),  dz = (1 - q) [z > Y] - q [z < Y].
+
+    Its minimum is the conditional q-quantile (Koenker and Bassett 1978).
+    """
+    over, under = xp.maximum(z - Y, 0.0), xp.maximum(Y - z, 0.0)
+    loss = xp.sum(xp.sum((1.0 - q) * over + q * under, axis=1, keepdims=True) * weight)
+    dz = (1.0 - q) * xp.astype(over > 0.0, z.dtype) - q * xp.astype(under > 0.0, z.dtype)
     dz *= weight
     return loss, dz
 
@@ -105,5 +151,12 @@ LOSSES = {
     "softmax_cross_entropy": Loss(softmax_cross_entropy, softmax, classifies=True),
     "logistic_cross_entropy": Loss(logistic_cross_entropy, logistic, classifies=True),
     "squared_error": Loss(squared_error, identity, classifies=False),
+    "huber": Loss(huber, identity, classifies=False),
+    "absolute_error": Loss(absolute_error, identity, classifies=False),
     "poisson": Loss(poisson, exponential_mean, classifies=False),
 }
+
+
+def quantile(q: float) -> Loss:
+    """Return the loss whose minimum is the conditional q-quantile, 0 < q < 1."""
+    return Loss(partial(pinball, q=q), identity, classifies=False)

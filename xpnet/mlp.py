@@ -19,7 +19,7 @@ from xpnet._typing import Array, Namespace
 from xpnet.errors import InputError, choose
 from xpnet.initializers import draw
 from xpnet.layout import Layout
-from xpnet.losses import LOSSES
+from xpnet.losses import LOSSES, Loss
 from xpnet.ops import ACTIVATIONS, affine, affine_backward
 
 __all__ = ["MLP"]
@@ -32,9 +32,11 @@ class MLP:
     Attributes:
         sizes: units of every layer, (inputs, hidden ..., outputs).
         activations: one name for all hidden layers, or one for each.
-        loss: `softmax_cross_entropy`, `logistic_cross_entropy`, `squared_error` or `poisson`.
+        loss: a name in `xpnet.losses.LOSSES`, or a `Loss` of your own.
         l2: adds l2/2 · Σ W² to the loss; the biases are free.
         label_smoothing: for softmax cross-entropy, how much of each label goes to all classes alike, 0 to 1.
+        l2_shared: divides this penalty by the number of rows in the batch, or their weight: it then belongs
+            to the sum over the rows and not to their mean (scikit-learn's `alpha`).
 
     Raises:
         InputError: a name that does not exist, a size below 1, fewer than two sizes, a list of activations of
@@ -43,9 +45,10 @@ class MLP:
 
     sizes: tuple[int, ...]
     activations: str | Sequence[str] = "relu"
-    loss: str = "softmax_cross_entropy"
+    loss: str | Loss = "softmax_cross_entropy"
     l2: float = 0.0
     label_smoothing: float = 0.0
+    l2_shared: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
@@ -64,12 +67,13 @@ class MLP:
                 f"got {len(names)}: {', '.join(names)}"
             )
         object.__setattr__(self, "activations", names)
-        choose("loss", self.loss, LOSSES)
+        if not isinstance(self.loss, Loss):
+            choose("loss", self.loss, LOSSES)
         if not 0.0 <= self.l2 < math.inf:
             raise InputError(f"l2: expected a number of at least 0, got {self.l2}")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise InputError(f"label_smoothing: expected at least 0 and below 1, got {self.label_smoothing}")
-        if self.label_smoothing and self.loss != "softmax_cross_entropy":
+        if self.label_smoothing and self.loss != "softmax_cross_entropy" and isinstance(self.loss, str):
             raise InputError(f"label_smoothing belongs to softmax_cross_entropy, not to {self.loss}")
 
     @cached_property
@@ -77,10 +81,15 @@ class MLP:
         """Where the weights and biases live in theta."""
         return Layout(self.sizes)
 
+    @cached_property
+    def criterion(self) -> Loss:
+        """The loss with its gradient, and the prediction that belongs to it."""
+        return self.loss if isinstance(self.loss, Loss) else LOSSES[self.loss]
+
     @property
     def classifies(self) -> bool:
         """Whether the outputs stand for classes rather than numbers."""
-        return LOSSES[self.loss].classifies
+        return self.criterion.classifies
 
     def init(self, seed: int = 0, initializer: str = "auto") -> NDArray[np.float64]:
         """Draw theta on the host, float64: weights layer by layer from one seed, biases 0.
@@ -101,11 +110,11 @@ class MLP:
 
     def forward(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
         """Return z (n, outputs) of the last layer, before the output activation, for X (n, inputs)."""
-        return self._forward(self.layout.split(theta, xp=xp), X, xp)[-1]
+        return self.forward_layers(self.layout.split(theta, xp=xp), X, xp=xp)[-1]
 
     def predict(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
         """Return the answer (n, outputs) for X (n, inputs): probabilities, or predicted numbers."""
-        return LOSSES[self.loss].predict(self.forward(theta, X, xp=xp), xp=xp)
+        return self.criterion.predict(self.forward(theta, X, xp=xp), xp=xp)
 
     def loss_and_grad(
         self, theta: Array, X: Array, Y: Array, weight: Array | None = None, *, xp: Namespace
@@ -119,31 +128,40 @@ class MLP:
                 plain mean.
         """
         share: Array | float
+        l2: Array | float = self.l2
         if weight is None:
             share = 1.0 / X.shape[0]
+            if self.l2_shared:
+                l2 = self.l2 * share
         else:
-            share = weight / xp.maximum(xp.sum(weight), 1e-30)  # all weights 0: loss 0, not 0/0
+            total = xp.sum(weight)
+            some = xp.maximum(total, 1e-30)  # all weights 0: loss and gradient 0, not 0/0
+            share = weight / some
+            if self.l2_shared:
+                l2 = self.l2 * (total / some) / some
         layers = self.layout.split(theta, xp=xp)
-        *hs, z = self._forward(layers, X, xp)
+        *hs, z = self.forward_layers(layers, X, xp=xp)
         loss, dz = self._loss(z, Y, share, xp)
         if self.l2:
             weights = theta[: self.layout.n_weights]
-            loss = loss + 0.5 * self.l2 * xp.matmul(weights, weights)
+            loss = loss + 0.5 * l2 * xp.matmul(weights, weights)
 
         weight_grads, bias_grads = [], []
         for i in range(len(layers) - 1, -1, -1):
             W = layers[i][0]
             dW, db, dh = affine_backward(hs[i], W, dz, xp=xp, need_dh=i > 0)
             if self.l2:
-                dW += self.l2 * W
+                dW += l2 * W
             weight_grads.append(dW)
             bias_grads.append(db)
             if dh is not None:
                 dz = ACTIVATIONS[self.activations[i - 1]].backward(hs[i], dh, xp=xp)
         return loss, self.layout.join(weight_grads[::-1], bias_grads[::-1], xp=xp)
 
-    def _forward(self, layers: list[tuple[Array, Array]], X: Array, xp: Namespace) -> list[Array]:
-        """Return [X, h₁, ..., h_{L-1}, z_L]."""
+    def forward_layers(
+        self, layers: Sequence[tuple[Array, Array]], X: Array, *, xp: Namespace
+    ) -> list[Array]:
+        """Return [X, h₁, ..., h_{L-1}, z_L] for the (W, b) of every layer."""
         outputs = [X]
         forwards: list[Callable[..., Array]] = [ACTIVATIONS[name].forward for name in self.activations]
         for (W, b), forward in zip(layers[:-1], forwards, strict=True):
@@ -151,7 +169,7 @@ class MLP:
         return [*outputs, affine(outputs[-1], *layers[-1], xp=xp)]
 
     def _loss(self, z: Array, Y: Array, share: Array | float, xp: Namespace) -> tuple[Array, Array]:
-        loss_and_grad = LOSSES[self.loss].loss_and_grad
+        loss_and_grad = self.criterion.loss_and_grad
         if self.label_smoothing:
             return loss_and_grad(z, Y, share, xp=xp, label_smoothing=self.label_smoothing)
         return loss_and_grad(z, Y, share, xp=xp)

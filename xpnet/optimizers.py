@@ -83,13 +83,18 @@ class SGD:
     """Gradient descent, with momentum (Polyak 1964), or Nesterov's (Sutskever et al. 2013, as in PyTorch).
 
     m ← μ m + g;  θ ← θ - lr m, or with nesterov θ ← θ - lr (g + μ m).
+
+    With `velocity` m carries the learning rate, m ← μ m + lr g; θ ← θ - m, as in the papers and in
+    scikit-learn: the same while lr stays, but a change of lr then reaches the momentum only bit by bit.
     """
 
     momentum: float = 0.0
     nesterov: bool = False
+    velocity: bool = False
 
     def __post_init__(self) -> None:
-        _check(momentum=self.momentum)
+        if not (self.velocity and self.momentum == 1.0):  # scikit-learn goes that far
+            _check(momentum=self.momentum)
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs a momentum above 0, for instance 0.9")
 
@@ -105,6 +110,9 @@ class SGD:
         (lr,) = coefficients
         if moments:
             (m,) = moments
+            if self.velocity:
+                g *= lr
+                lr = 1.0
             m *= self.momentum
             m += g
             moments = (m,)
@@ -125,12 +133,13 @@ class Adam:
 
     m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - lr m̂ / (√v̂ + ε),  m̂ = m/(1-β₁ᵗ),  v̂ = v/(1-β₂ᵗ).
     The corrections are folded into two floats: θ ← θ - α_t m / (√v + ε_t),  α_t = lr √(1-β₂ᵗ) / (1-β₁ᵗ),
-    ε_t = ε √(1-β₂ᵗ).
+    ε_t = ε √(1-β₂ᵗ), or with `epsilon_hat` ε_t = ε (the paper's end of section 2; scikit-learn, TensorFlow).
     """
 
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         _check(beta_1=self.beta_1, beta_2=self.beta_2)
@@ -140,7 +149,7 @@ class Adam:
 
     def coefficients(self, lr: float, t: int) -> Coefficients:
         root = math.sqrt(1.0 - self.beta_2**t)
-        return lr * root / (1.0 - self.beta_1**t), self.epsilon * root
+        return lr * root / (1.0 - self.beta_1**t), self.epsilon * (1.0 if self.epsilon_hat else root)
 
     def update(
         self, theta: Array, g: Array, moments: Moments, coefficients: Coefficients, *, xp: Namespace

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import xpnet
 from xpnet._typing import Array
 from xpnet.article import Article
 from xpnet.backend import Backend, resolve
-from xpnet.batches import CHUNK, hold_out, one_hot
+from xpnet.batches import CHUNK, hold_out, one_hot, shuffle
 from xpnet.checkpoint import load_state, read_about, save_state
 from xpnet.datasets import Dataset, load
 from xpnet.errors import DivergenceError, InputError
@@ -121,7 +122,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 schedule=schedule,
                 n_epochs=options.epochs,
                 batch_size=options.batch_size,
-                seed=options.seed,
+                order=partial(shuffle, seed=options.seed),
                 clip_norm=options.clip_norm,
                 validation=parts.validation,
                 patience=options.early_stopping,
@@ -190,7 +191,7 @@ def _place(
     dataset: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64], mlp: MLP, backend: Backend
 ) -> Parts:
     # A network starts near 0 with steps near 1: squared errors of prices in the thousands would stay there.
-    target_scaling = dataset.target_scaling if mlp.loss == "squared_error" else None
+    target_scaling = dataset.target_scaling if not mlp.classifies and mlp.loss != "poisson" else None
 
     def on_device(X: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array]:
         if mlp.classifies:

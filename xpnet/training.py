@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, Schedule
 from xpnet.backend import Backend
-from xpnet.batches import CHUNK, shuffle, slices
+from xpnet.batches import CHUNK, Order, shuffle, slices
 from xpnet.errors import DivergenceError, InputError
 from xpnet.evaluation import Evaluation, evaluate
 from xpnet.mlp import MLP
 from xpnet.optimizers import Coefficients, Moments, Optimizer, clip_by_norm, update_in_blocks
 
-__all__ = ["Best", "Epoch", "TrainState", "diverged", "epochs", "start"]
+__all__ = ["Best", "Epoch", "TrainState", "diverged", "epochs", "gradient_in_chunks", "start"]
 
 
 class Best(NamedTuple):
@@ -111,7 +111,7 @@ def epochs(
     schedule: Schedule,
     n_epochs: int,
     batch_size: int | None,
-    seed: int = 0,
+    order: Order = shuffle,
     clip_norm: float | None = None,
     validation: tuple[Array, Array] | None = None,
     patience: int | None = None,
@@ -124,7 +124,8 @@ def epochs(
         schedule: learning rate as a function of the step 1, 2, ...
         batch_size: rows per step; the last batch of an epoch may be smaller and is trained on, too. None: all
             rows, gone through in chunks of 8192 whose gradients are added up.
-        seed: of the shuffles.
+        order: (n, epoch) -> the rows that the epoch 0, 1, ... visits, one after the other: an integer array
+            (at most n,) on the host, or None for all in their order. Not asked for a full batch.
         clip_norm: longest Euclidean norm of the gradient.
         validation: (X, Y) to evaluate after each epoch.
         patience: stop after so many epochs without a lower validation loss, and restore the best parameters.
@@ -167,26 +168,28 @@ def epochs(
     compiled_descend = backend.compile(descend, donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
-    batches = slices(n, batch_size or n)
+    visited, order_on_device = n, None
 
     while state.epoch < n_epochs and not _exhausted(state, patience):
         began, first = time.perf_counter(), state.batch
-        if batch_size is not None:
-            order = backend.asarray(shuffle(n, seed=seed, epoch=state.epoch))
+        if batch_size is not None and (rows_in_order := order(n, state.epoch)) is not None:
+            visited, order_on_device = len(rows_in_order), backend.asarray(rows_in_order)
         # A loss that overflows is reported below, in words; NumPy need not warn as well.
-        for batch in batches[first:]:
+        for batch in slices(visited, batch_size or n)[first:]:
             state.learning_rate = schedule(state.step + 1)
             coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
             with np.errstate(all="ignore"):
                 if in_chunks:
-                    loss, g = _gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                    loss, g = gradient_in_chunks(compiled_gradient, state.theta, data, xp)
                     state.theta, state.moments = compiled_descend(state.theta, state.moments, g, coefficients)
                     state.loss = state.loss + loss * n
                 else:
                     rows = data
-                    if batch_size is not None:
-                        index = order[batch]
+                    if order_on_device is not None:
+                        index = order_on_device[batch]
                         rows = tuple(xp.take(array, index, axis=0) for array in data)
+                    elif batch_size is not None:
+                        rows = tuple(array[batch, ...] for array in data)
                     state.theta, state.moments, state.loss = compiled_step(
                         state.theta, state.moments, state.loss, rows, coefficients
                     )
@@ -195,7 +198,7 @@ def epochs(
             if after_step is not None:
                 after_step(state)
 
-        train_loss = float(state.loss) / n
+        train_loss = float(state.loss) / visited
         elapsed = time.perf_counter() - began
         state.seconds += elapsed
         if not math.isfinite(train_loss):
@@ -212,10 +215,8 @@ def epochs(
             and (state.best is None or scores.loss < state.best.loss)
         ):
             state.best = Best(backend.to_numpy(state.theta), scores.loss, state.epoch)
-        visited = max(n - first * (batch_size or n), 0)
-        yield Epoch(
-            state.epoch, state.step, train_loss, state.learning_rate, state.seconds, visited / elapsed, scores
-        )
+        speed = max(visited - first * (batch_size or n), 0) / elapsed
+        yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed, scores)
 
     if state.best is not None:
         state.theta = backend.asarray(state.best.theta.copy())
@@ -233,10 +234,15 @@ def _exhausted(state: TrainState, patience: int | None) -> bool:
     return patience is not None and state.best is not None and state.epoch - state.best.epoch >= patience
 
 
-def _gradient_in_chunks(
+def gradient_in_chunks(
     gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], xp: Any
 ) -> tuple[Array, Array]:
-    """Loss and gradient over all rows: the mean over chunks, each with its share of the rows' weight."""
+    """Return loss and gradient over all rows: the mean over chunks, each with its share of the rows' weight.
+
+    Args:
+        gradient: (theta, rows) -> (loss, g), `MLP.loss_and_grad` without `l2_shared`.
+        data: (X, Y) or (X, Y, weight).
+    """
     n = data[0].shape[0]
     loss: Any = 0.0
     g: Any = None

@@ -1,0 +1,320 @@
+"""What the classifier and the regressor share: the course of a fit and of a prediction."""
+
+import functools
+from collections.abc import Callable
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from xpnet._typing import Array
+from xpnet.backend import Backend, backend_of, library_of
+from xpnet.errors import DivergenceError
+from xpnet.estimator.callbacks import Tasks
+from xpnet.estimator.descent import descend
+from xpnet.estimator.inputs import Given, read, read_X
+from xpnet.estimator.lbfgs import minimize_by_lbfgs
+from xpnet.estimator.objective import draw_parameters, forward, network, network_for_lbfgs
+from xpnet.estimator.placement import destination, moved, packed, unpacked
+from xpnet.estimator.saving import load_estimator, save_estimator
+from xpnet.estimator.validation import Validation
+from xpnet.mlp import MLP
+from xpnet.ops import ACTIVATIONS
+
+__all__ = ["BaseMLP", "all_or_nothing"]
+
+_NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+    "preprocessed."
+)
+
+
+def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a fit that fails leave the estimator as it was."""
+
+    @functools.wraps(fit)
+    def restoring(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = vars(self).copy()
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return restoring
+
+
+class BaseMLP(CallbackSupportMixin, BaseEstimator):
+    """A multilayer perceptron with scikit-learn's interface: see its two children."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "rmsprop"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [
+            StrOptions({"constant", "invscaling", "adaptive", "cosine", "one_cycle"}),
+            callable,
+        ],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose", StrOptions({"progress"})],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "scoring": [str, callable, None],
+        "device": [str, None],
+    }
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool = False
+    ) -> Self:
+        self._refuse(validation_data, incremental)
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+
+        given = read(self, X, y, sample_weight, reset=first_pass)
+        y, Y = self._read_targets(given, first_pass=first_pass, incremental=incremental)
+        given = given._replace(y=y, weight=self._weigh_classes(given, y))
+        sizes = (self.n_features_in_, *hidden, self.n_outputs_)
+        if first_pass:
+            self._begin(given, sizes, validation_data)
+        theta = self._parameters(sizes, given.backend)
+        for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"):
+            if getattr(self, name, None) is not None:
+                setattr(
+                    self, name, list(getattr(self, name))
+                )  # a fit that fails leaves the old ones as they were
+
+        backend = given.backend
+        xp: Any = backend.xp
+        data: tuple[Any, ...] = (given.X, Y)
+        if given.weight is not None:
+            data = (*data, xp.reshape(given.weight, (-1, 1)))
+        tasks = Tasks(self, MLP(sizes).layout, X, y, sample_weight, 1 if incremental else self.max_iter)
+        try:
+            if self.solver == "lbfgs":
+                total = given.X.shape[0] if given.weight is None else float(xp.sum(given.weight))
+                mlp = network_for_lbfgs(self, sizes, total)
+                theta = minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
+            else:
+                mlp = network(self, sizes, backend)
+                rows, validation = self._hold_out(given, Y, validation_data)
+                theta = descend(
+                    self,
+                    mlp,
+                    theta,
+                    data,
+                    rows=rows,
+                    validation=validation,
+                    backend=backend,
+                    tasks=tasks,
+                    incremental=incremental,
+                )
+        except DivergenceError:
+            raise ValueError(_NOT_FINITE) from None
+        finally:
+            tasks.close()
+        if not bool(xp.all(xp.isfinite(theta))):
+            raise ValueError(_NOT_FINITE)
+        layers = mlp.layout.split(theta, xp=xp)
+        self.coefs_, self.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
+        return self
+
+    def _refuse(self, validation_data: Any, incremental: bool) -> None:
+        """Raise ValueError for what the solver cannot do."""
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.solver == "lbfgs":
+            for name, given in (
+                ("validation_data", validation_data is not None),
+                ("clip_norm", self.clip_norm is not None),
+                (
+                    "learning_rate",
+                    callable(self.learning_rate) or self.learning_rate in ("cosine", "one_cycle"),
+                ),
+            ):
+                if given:
+                    raise ValueError(
+                        f"{name} is for the solvers that go through the data in batches, and lbfgs does not: "
+                        "leave it out, or choose solver='adam'"
+                    )
+
+    def _goes_in_batches(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
+            )
+        return True
+
+    def _begin(self, given: Given, sizes: tuple[int, ...], validation_data: Any) -> None:
+        """Set the attributes of a fit that starts anew, and draw its parameters."""
+        self.__dict__.pop("_optimizer", None)
+        self._random_state = check_random_state(self.random_state)
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.coefs_, self.intercepts_ = (
+            [given.backend.asarray(array) for array in arrays]
+            for arrays in draw_parameters(sizes, self.activation, self._random_state)
+        )
+        if self.solver == "lbfgs":
+            return
+        watched = self.early_stopping or validation_data is not None
+        self._no_improvement_count = 0
+        self.loss_curve_: list[float] = []
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self.validation_scores_: list[float] | None = [] if watched else None
+        self.validation_loss_curve_: list[float] | None = [] if watched else None
+        self.best_validation_score_ = -np.inf if watched else None
+
+    def _parameters(self, sizes: tuple[int, ...], backend: Backend) -> Array:
+        """Return the flat vector of the parameters, a copy that training may consume."""
+        found = _sizes(self.coefs_)
+        if found != sizes:
+            raise ValueError(
+                f"the model has layers of {found} units, but the data and hidden_layer_sizes ask for "
+                f"{sizes}: "
+                "to train another network set warm_start=False and call fit"
+            )
+        xp: Any = backend.xp
+        weights, biases = (
+            [xp.astype(backend.move(array), backend.dtype) for array in arrays]
+            for arrays in (self.coefs_, self.intercepts_)
+        )
+        return MLP(sizes).layout.join(weights, biases, xp=xp)
+
+    def _hold_out(
+        self, given: Given, Y: Array, validation_data: Any
+    ) -> tuple[np.ndarray[Any, Any] | None, Validation | None]:
+        """Return the rows to train on (None for all) and the validation set, if there is to be one."""
+        if validation_data is not None:
+            return None, self._read_validation(validation_data, given)
+        if not self.early_stopping:
+            return None, None
+        options = {"random_state": self._random_state, "test_size": self.validation_fraction}
+        indices = np.arange(given.X.shape[0])
+        strata = self._strata(given.y)
+        try:
+            rows, held = train_test_split(indices, stratify=strata, **options)
+        except ValueError:
+            # scikit-learn does not stratify several classes, so those too small for it are no error there.
+            if strata is None or self.n_outputs_ == 1:
+                raise
+            rows, held = train_test_split(indices, **options)
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        backend, xp = given.backend, given.backend.xp
+        there = backend.asarray(held)
+        weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
+        y = (
+            given.y[held]
+            if library_of(given.y) == "numpy" or issparse(given.y)
+            else xp.take(backend.move(given.y), there, axis=0)
+        )
+        return rows, Validation(given.X, xp.take(Y, there, axis=0), y, weight, there)
+
+    def _read_held_out(self, data: Any, given: Given) -> Given:
+        """Check `validation_data` and return it where the network computes."""
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
+        X, y, weight = (*data, None)[:3]
+        held = read(self, X, y, weight, reset=False)
+        if held.backend.place != given.backend.place:
+            raise ValueError(
+                f"validation_data is {' on '.join(held.backend.place)}, the data to train on "
+                f"{' on '.join(given.backend.place)}: expected both in one place"
+            )
+        X = held.X
+        if issparse(X) != issparse(given.X):
+            raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
+        xp: Any = given.backend.xp
+        return held._replace(X=X if issparse(X) else xp.astype(X, given.backend.dtype, copy=False))
+
+    def _forward(self, X: Any, method: str) -> tuple[Array, Backend]:
+        """Return the last layer's z (n, n_outputs) where the parameters live, and the home of X."""
+        X, home, backend = read_X(self, X, method)
+        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        sizes = _sizes(self.coefs_)
+        return forward(MLP(sizes, self.activation), layers, X, None, backend=backend), home
+
+    def to_device(self, device: str | ModuleType) -> Self:
+        """Move the fitted arrays, and return the model.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1", the name of a library ("torch", "torch:cpu"), or its namespace.
+                "cpu" and "cuda" stay with the library if it has such a device.
+
+        Raises:
+            BackendError: the library or the device cannot be used here; the message says why.
+        """
+        check_is_fitted(self)
+        now = backend_of(self.coefs_[0])
+        backend = destination(device, now)
+        for name, value in vars(self).items():
+            setattr(self, name, moved(value, backend))
+        return self
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted model to a safetensors file. Moments are left out; so are, of the parameters, a
+        function and a RandomState.
+
+        Raises:
+            NotFittedError: it is not fitted.
+        """
+        check_is_fitted(self)
+        save_estimator(Path(path), self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a model that `save` wrote, with NumPy's arrays: `to_device` moves it.
+
+        Raises:
+            InputError: no such file, cut short, changed since it was written, or a model of another class.
+        """
+        return load_estimator(Path(path), cls)  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: packed(value) for name, value in super().__getstate__().items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: unpacked(value) for name, value in state.items()})
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+def _sizes(coefs: list[Array]) -> tuple[int, ...]:
+    return (coefs[0].shape[0], *(W.shape[1] for W in coefs))

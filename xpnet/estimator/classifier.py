@@ -1,0 +1,290 @@
+"""The classifier."""
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.callback import with_callbacks
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target
+
+from xpnet._typing import Array
+from xpnet.backend import backend_of
+from xpnet.estimator.base import BaseMLP, all_or_nothing
+from xpnet.estimator.inputs import Given, on_host, read
+from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
+from xpnet.estimator.validation import Validation, accuracy
+from xpnet.losses import softmax
+from xpnet.ops import logistic, softplus
+
+__all__ = ["MLPClassifier"]
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """A multilayer perceptron classifier: scikit-learn's, computed where the arrays live.
+
+    Takes arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict (and lists, pandas, SciPy sparse), trains
+    on their device and answers in kind. Parameters, attributes, defaults and, with the same `random_state`,
+    the numbers are those of `sklearn.neural_network.MLPClassifier`; what is described here goes beyond it.
+
+    Args:
+        hidden_layer_sizes: units of each hidden layer.
+        activation: "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "softplus"; or a list, one
+            for each hidden layer.
+        solver: "adam", "sgd", "lbfgs" (full batch, with SciPy on the host and gradients on the device),
+            "adamw" (`alpha` is then the decoupled weight decay; Loshchilov and Hutter 2019), "rmsprop".
+        alpha: strength of the L2 penalty alpha/2 Σ W², divided by the rows of a batch (or their weight).
+        batch_size: rows per step; "auto" is min(200, rows).
+        learning_rate: "constant"; "invscaling" and "adaptive" (every solver but adam and lbfgs); "cosine" and
+            "one_cycle", over max_iter epochs with learning_rate_init as their peak; or a function of the
+            step t = 1, 2, ... of this fit that returns the rate. partial_fit goes on counting.
+        max_iter: most epochs, or iterations of lbfgs.
+        early_stopping: hold out `validation_fraction` of the rows, stratified, and stop once their score has
+            not gained `tol` for `n_iter_no_change` epochs; the parameters of the best score are kept.
+        verbose: True prints a line an epoch, "progress" shows a bar.
+        warm_start: go on from the last fit, with the optimizer's moments and step count.
+        class_weight: "balanced" (rows / (classes · rows of the class)), or a mapping from class to weight; 1
+            for classes it leaves out. Multiplies `sample_weight`.
+        label_smoothing: share of each label that goes to all classes alike, 0 to 1 (Szegedy et al. 2016).
+        clip_norm: longest Euclidean norm of a step's gradient (Pascanu et al. 2013).
+        scoring: scikit-learn's name of a score, or a scorer, for validation; None is accuracy. It is computed
+            on the host.
+        device: None computes where X lives. "cpu", "cuda", "cuda:1", or the name of a library ("torch",
+            "torch:cpu") moves what it is given there, and the answers back.
+
+    Attributes:
+        classes_: (n_classes,) labels in ascending order, where X lives; labels that are text are NumPy's.
+        coefs_, intercepts_: lists of (fan_in, fan_out) and (fan_out,) arrays in the dtype of X.
+        loss_, best_loss_, loss_curve_: mean loss of an epoch with the penalty; a row counts at most -log ε.
+        validation_loss_curve_: mean loss on the validation set without the penalty, None if there is none.
+        validation_scores_, best_validation_score_: scores on it.
+        n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in
+            scikit-learn.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MLPClassifier(learning_rate_init=0.01, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
+    loss = "log_loss"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int | str = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        class_weight: str | Mapping[Any, float] | None = None,
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = None,
+        scoring: Any = None,
+        device: str | None = None,
+    ) -> None:
+        self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
+
+    @all_or_nothing
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Train on X (n, n_features) and y, (n,) labels or an (n, n_labels) matrix of 0 and 1.
+
+        Args:
+            sample_weight: (n,), where X lives.
+            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
+                watches it instead of holding out rows.
+
+        Raises:
+            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
+                estimator is then as it was before.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda self: self._goes_in_batches())
+    @all_or_nothing
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train for one epoch, from where the last one ended.
+
+        Args:
+            classes: all labels there will be, on the first call.
+
+        Raises:
+            ValueError: as `fit`; no `classes` on the first call, others on a later one; early stopping.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows at once, and partial_fit sees a part: pass a mapping "
+                "from class to weight"
+            )
+        if not hasattr(self, "classes_"):
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            multilabel = on_host(y) and type_of_target(y).startswith("multilabel")
+            self._set_labels(Labels.of(y if multilabel or getattr(y, "ndim", 1) == 2 else _checked(classes)))
+        elif classes is not None and listed(_checked(classes)) != listed(self.classes_):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{self.classes_!r}"
+            )
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Any:
+        """Return the labels (n,), or a matrix (n, n_labels) of 0 and 1, where X lives."""
+        z, home = self._forward(X, "predict")
+        return self._labels.predict(z, home)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
+        z, home = self._forward(X, "predict_proba")
+        xp: Any = backend_of(z).xp
+        if self.out_activation_ == "softmax":
+            return home.move(softmax(z, xp=xp))
+        p = logistic(z, xp=xp)
+        return home.move(xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of the probabilities (n, n_classes), finite also where those are not."""
+        z, home = self._forward(X, "predict_log_proba")
+        xp: Any = backend_of(z).xp
+        if self.out_activation_ == "softmax":
+            z = z - xp.max(z, axis=1, keepdims=True)
+            return home.move(z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True)))
+        likely = -softplus(-z, xp=xp)
+        return home.move(xp.concat([-softplus(z, xp=xp), likely], axis=1) if self.n_outputs_ == 1 else likely)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the (weighted) share of rows whose labels are all right."""
+        if on_host(X):
+            return float(super().score(X, y, sample_weight))
+        predicted = self.predict(X)
+        if on_host(predicted):
+            return float(np.average(predicted == np.asarray(y), weights=sample_weight))
+        given = read(self, X, y, sample_weight, reset=False)
+        xp: Any = given.home.xp
+        right = predicted == given.home.move(flat(given.y))
+        right = xp.all(right, axis=1) if right.ndim == 2 else right
+        weight = None if given.weight is None else given.home.move(given.weight)
+        return accuracy(right, weight, dtype=given.X.dtype, xp=xp)
+
+    @property
+    def _labels(self) -> Labels:
+        return Labels(self._target_kind, self.classes_, self._sparse_target)
+
+    def _set_labels(self, labels: Labels) -> None:
+        self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.sparse
+
+    def _read_targets(self, given: Given, *, first_pass: bool, incremental: bool) -> tuple[Any, Array]:
+        y = flat(given.y)
+        if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
+            self._set_labels(Labels.of(y))
+        else:
+            there, unknown, lacking = self._labels.compare(y)
+            if self.warm_start and (unknown or lacking):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to "
+                    f"fit. Previously got {self.classes_}, `y` has {np.asarray(there)}"
+                )
+            if unknown:
+                raise ValueError(
+                    f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has "
+                    f"{np.asarray(there)}."
+                )
+        labels = self._labels
+        if self._target_kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
+            raise ValueError(
+                f"expected y of shape (n, {labels.n_outputs}), a column for each label, got {y.shape}"
+            )
+        self.n_outputs_ = labels.n_outputs
+        self.out_activation_ = "softmax" if self._target_kind == "multiclass" else "logistic"
+        return y, self._targets(y, given.backend)
+
+    def _targets(self, y: Any, backend: Any) -> Array:
+        Y = self._labels.targets(y, backend)
+        if self.label_smoothing and self.out_activation_ == "logistic":
+            Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
+        return Y
+
+    def _weigh_classes(self, given: Given, y: Any) -> Any:
+        """Return the sample weights times the class weights, (n,) on the backend, or None."""
+        if self.class_weight is None:
+            return given.weight
+        if self._target_kind == MULTILABEL:
+            raise ValueError(
+                "class_weight weighs the classes of binary and multi-class targets: for multi-label ones "
+                "pass sample_weight"
+            )
+        labels = self._labels
+        xp: Any = given.backend.xp
+        indices = given.backend.move(labels.indices(y))
+        known = listed(self.classes_)
+        if self.class_weight == "balanced":
+            counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
+            weights = given.X.shape[0] / (len(known) * counts)
+        else:
+            unknown = [name for name in self.class_weight if name not in known]
+            if unknown:
+                raise ValueError(f"class_weight names {unknown}, but the classes in y are {known}")
+            weights = given.backend.asarray(
+                np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
+            )
+        weight = xp.take(weights, indices, axis=0)
+        return weight if given.weight is None else weight * given.weight
+
+    def _strata(self, y: Any) -> Any:
+        """Return what early stopping stratifies by, on the host."""
+        if self._target_kind == MULTILABEL:
+            return None
+        indices = self._labels.indices(y)
+        indices = indices if on_host(indices) else backend_of(indices).to_numpy(indices)
+        return indices.astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else indices
+
+    def _read_validation(self, data: Any, given: Given) -> Validation:
+        read_data = self._read_held_out(data, given)
+        y = flat(read_data.y)
+        there, unknown, _ = self._labels.compare(y)
+        if unknown:
+            raise ValueError(
+                f"validation_data: y has {there}, but the classes of the fit are {listed(self.classes_)}"
+            )
+        return Validation(read_data.X, self._targets(y, given.backend), y, read_data.weight, None)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _checked(classes: Any) -> Any:
+    """Return `classes` as an array in ascending order, each once."""
+    return Labels.of(np.asarray(classes) if on_host(classes) else classes).classes

@@ -1,0 +1,249 @@
+"""The stochastic solvers: scikit-learn's bookkeeping and stopping rules around xpnet's training loop."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from xpnet._typing import Array, Schedule
+from xpnet.backend import Backend
+from xpnet.batches import Order
+from xpnet.errors import DivergenceError
+from xpnet.estimator.callbacks import Tasks
+from xpnet.estimator.validation import Validation
+from xpnet.mlp import MLP
+from xpnet.optimizers import SGD, Adam, AdamW, Moments, Optimizer, RMSprop
+from xpnet.schedules import SCHEDULES
+from xpnet.training import TrainState, epochs
+
+__all__ = ["Descent", "descend"]
+
+
+@dataclass
+class Descent:
+    """What a solver carries from one fit to the next: its settings, its vectors, and how far it has come."""
+
+    optimizer: Optimizer
+    moments: Moments
+    step: int
+    learning_rate: float
+
+
+def descend(
+    estimator: Any,
+    mlp: MLP,
+    theta: Array,
+    data: tuple[Any, ...],
+    *,
+    rows: NDArray[np.int64] | None,
+    validation: Validation | None,
+    backend: Backend,
+    tasks: Tasks,
+    incremental: bool,
+) -> Array:
+    """Train for `max_iter` epochs, or one, and return the parameters. The record goes into the estimator.
+
+    Args:
+        theta: the initial parameters, consumed.
+        data: (X, Y) or (X, Y, weight).
+        rows: the rows of X to train on, None for all.
+        incremental: whether this is a `partial_fit`, which goes on with the same schedule.
+
+    Raises:
+        DivergenceError: the loss is not finite, and early stopping does not keep better parameters.
+    """
+    xp: Any = backend.xp
+    n = data[0].shape[0] if rows is None else len(rows)
+    batch_size = _batch_size(estimator.batch_size, n)
+    descent = _resume(estimator, theta, backend, incremental)
+    best: Array = xp.asarray(theta, copy=True)
+    state = TrainState(theta, descent.moments, backend.asarray(0.0), step=descent.step)
+    first = 0 if incremental else descent.step
+    n_epochs = 1 if incremental else estimator.max_iter
+    records = epochs(
+        mlp,
+        descent.optimizer,
+        state,
+        *data,
+        backend=backend,
+        schedule=_schedule(estimator, descent, first, estimator.max_iter * math.ceil(n / batch_size)),
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        order=_order(estimator, n, rows),
+        clip_norm=estimator.clip_norm,
+    )
+    estimator.n_iter_ = 0
+    estimator._optimizer = descent
+    try:
+        for _ in range(n_epochs):
+            tasks.begin()
+            record = next(records)
+            _note_loss(estimator, record.train_loss, n)
+            if validation is None:
+                gained = _gained_loss(estimator)
+            else:
+                scores = validation.loss_and_score(estimator, mlp, state.theta, backend=backend)
+                gained, is_best = _note_validation(estimator, *scores)
+                if estimator.early_stopping and is_best:
+                    best = xp.asarray(state.theta, copy=True)
+                if not estimator.early_stopping:
+                    gained = _gained_loss(estimator)
+            estimator._no_improvement_count = 0 if gained else estimator._no_improvement_count + 1
+            if _changes_rate(estimator, "invscaling"):
+                descent.learning_rate = _rate_by_samples(estimator)
+            stop = _stops(estimator, descent)
+            if tasks.end(state.theta) or stop or incremental:
+                break
+        else:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    except DivergenceError:
+        if not estimator.early_stopping:
+            raise
+        _note_divergence(estimator, n)
+        del estimator._optimizer  # its moments are not finite
+        return best
+    descent.moments, descent.step = state.moments, state.step
+    return best if estimator.early_stopping else state.theta
+
+
+def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -> Descent:
+    """Return the optimizer's state: as the fit before left it, if it can go on, or at its beginning."""
+    xp: Any = backend.xp
+    optimizer = _optimizer(estimator)
+    fresh = Descent(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
+    old = getattr(estimator, "_optimizer", None)
+    if old is None or type(old.optimizer) is not type(optimizer) or len(old.moments) != len(fresh.moments):
+        return fresh
+    moments = tuple(xp.asarray(backend.move(m), dtype=backend.dtype, copy=True) for m in old.moments)
+    rate = old.learning_rate if incremental else estimator.learning_rate_init
+    return Descent(optimizer, moments, old.step, rate)
+
+
+def _optimizer(estimator: Any) -> Optimizer:
+    e = estimator
+    if e.solver == "sgd":
+        return SGD(e.momentum, nesterov=e.nesterovs_momentum and e.momentum > 0.0, velocity=True)
+    if e.solver == "adam":
+        return Adam(e.beta_1, e.beta_2, e.epsilon, epsilon_hat=True)
+    if e.solver == "adamw":
+        return AdamW(e.beta_1, e.beta_2, e.epsilon, weight_decay=e.alpha)
+    return RMSprop(epsilon=e.epsilon)
+
+
+def _batch_size(batch_size: int | str, n: int) -> int:
+    if isinstance(batch_size, str):
+        return min(200, n)
+    if batch_size > n:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=2,
+        )
+    return int(min(batch_size, n))
+
+
+def _schedule(estimator: Any, descent: Descent, first: int, total: int) -> Schedule:
+    """Return the learning rate by the optimizer's step; `first` steps were taken before this schedule."""
+    kind, peak = estimator.learning_rate, estimator.learning_rate_init
+    if callable(kind):
+        return lambda t: float(kind(t - first))
+    if kind in ("cosine", "one_cycle"):
+        return lambda t: SCHEDULES[kind](t - first, lr=peak, total=total)
+    return lambda t: descent.learning_rate
+
+
+def _changes_rate(estimator: Any, kind: str) -> bool:
+    # scikit-learn's Adam does not know of these schedules.
+    return bool(estimator.learning_rate == kind and estimator.solver != "adam")
+
+
+def _rate_by_samples(estimator: Any) -> float:
+    return float(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
+
+
+def _order(estimator: Any, n: int, rows: NDArray[np.int64] | None) -> Order:
+    """Return scikit-learn's shuffles: each permutes the order of the epoch before."""
+
+    def order(_: int, epoch: int) -> NDArray[np.int64] | None:
+        nonlocal rows
+        if estimator.shuffle:
+            indices = np.arange(n)
+            estimator._random_state.shuffle(indices)
+            rows = indices if rows is None else rows[indices]
+        return rows
+
+    return order
+
+
+def _note_loss(estimator: Any, loss: float, n: int) -> None:
+    estimator.n_iter_ += 1
+    estimator.t_ += n
+    estimator.loss_ = loss
+    estimator.loss_curve_.append(loss)
+    if estimator.verbose and estimator.verbose != "progress":
+        print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+
+
+def _gained_loss(estimator: Any) -> bool:
+    """Whether the training loss gained `tol` on the best so far, which is brought up to date."""
+    gained = not estimator.loss_ > estimator.best_loss_ - estimator.tol
+    estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+    return gained
+
+
+def _note_validation(estimator: Any, loss: float, score: float) -> tuple[bool, bool]:
+    """Note both. Return whether the score gained `tol` on the best so far; and whether it is best."""
+    estimator.validation_loss_curve_.append(loss)
+    estimator.validation_scores_.append(score)
+    if estimator.verbose and estimator.verbose != "progress":
+        print(f"Validation score: {score:f}")
+    gained = not score < estimator.best_validation_score_ + estimator.tol
+    is_best = score > estimator.best_validation_score_
+    if is_best:
+        estimator.best_validation_score_ = score
+    return gained, is_best
+
+
+def _note_divergence(estimator: Any, n: int) -> None:
+    _note_loss(estimator, math.nan, n)
+    _note_validation(estimator, math.nan, math.nan)
+    warnings.warn(
+        f"Training diverged in iteration {estimator.n_iter_}: the parameters of the best validation score "
+        "are kept. Scale the features, or try a smaller learning_rate_init, or clip_norm=1.0",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+
+
+def _stops(estimator: Any, descent: Descent) -> bool:
+    """Whether there was no gain for more than `n_iter_no_change` epochs and no smaller step to be tried."""
+    if not estimator._no_improvement_count > estimator.n_iter_no_change:
+        return False
+    what = "Validation score" if estimator.early_stopping else "Training loss"
+    message = (
+        f"{what} did not improve more than tol={estimator.tol:f} for "
+        f"{estimator.n_iter_no_change:d} consecutive epochs."
+    )
+    stop = True
+    if not _changes_rate(estimator, "adaptive"):
+        message += " Stopping."
+    elif descent.learning_rate <= 1e-6:
+        message += " Learning rate too small. Stopping."
+    else:
+        descent.learning_rate /= 5.0
+        message += f" Setting learning rate to {descent.learning_rate:f}"
+        estimator._no_improvement_count = 0
+        stop = False
+    if estimator.verbose and estimator.verbose != "progress":
+        print(message)
+    return stop

@@ -1,0 +1,53 @@
+"""The solver "lbfgs": SciPy walks along the flat parameter vector, the gradients come from the device."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult, minimize
+from sklearn.utils.optimize import _check_optimize_result
+
+from xpnet._typing import Array
+from xpnet.backend import Backend
+from xpnet.estimator.callbacks import Tasks
+from xpnet.mlp import MLP
+from xpnet.training import gradient_in_chunks
+
+__all__ = ["minimize_by_lbfgs"]
+
+
+def minimize_by_lbfgs(
+    estimator: Any, mlp: MLP, theta: Array, data: tuple[Any, ...], *, backend: Backend, tasks: Tasks
+) -> Array:
+    """Return the parameters after L-BFGS-B (Byrd et al. 1995) on all rows, taken in chunks of 8192.
+
+    Args:
+        data: (X, Y) or (X, Y, weight).
+    """
+    gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=backend.xp))
+    stopped = False
+
+    def loss_and_grad(theta: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        # Numbers that overflow are reported in words at the end.
+        with np.errstate(all="ignore"):
+            loss, g = gradient_in_chunks(gradient, backend.asarray(theta), data, backend.xp)
+        return float(loss), backend.to_numpy(g).astype(np.float64)
+
+    def after_iteration(intermediate_result: OptimizeResult) -> None:
+        nonlocal stopped
+        estimator.loss_ = float(intermediate_result.fun)
+        tasks.begin()
+        if stopped := tasks.end(backend.asarray(intermediate_result.x)):
+            raise StopIteration
+
+    result = minimize(
+        loss_and_grad,
+        backend.to_numpy(theta).astype(np.float64),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+        callback=after_iteration,
+    )
+    estimator.n_iter_ = result.nit if stopped else _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = float(result.fun)
+    return backend.asarray(result.x)

@@ -1,0 +1,92 @@
+"""The network an estimator trains, and its loss as scikit-learn reports it."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet._typing import Array, Namespace
+from xpnet.backend import Backend
+from xpnet.batches import CHUNK, slices
+from xpnet.losses import LOSSES, Loss, quantile
+from xpnet.mlp import MLP
+
+__all__ = ["draw_parameters", "forward", "loss_of", "network", "network_for_lbfgs"]
+
+
+def network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
+    """Return the network for mini-batches: the penalty alpha/2 Σ W² is shared out over the rows of a batch.
+
+    The loss it reports is scikit-learn's: a row counts at most -log ε, and the loss of several numeric
+    outputs is their mean, though the gradient is that of their sum.
+    """
+    loss = loss_of(estimator)
+    if loss.classifies:
+        epsilon = float(np.finfo(backend.dtype_name).eps)
+        loss = loss._replace(loss_and_grad=partial(loss.loss_and_grad, ceiling=-math.log(epsilon)))
+    elif estimator.loss != "poisson":
+        loss = loss._replace(loss_and_grad=_mean_over_outputs(loss.loss_and_grad))
+    return MLP(
+        sizes,
+        estimator.activation,
+        loss,
+        l2=0.0 if estimator.solver == "adamw" else estimator.alpha,
+        l2_shared=True,
+        label_smoothing=_smoothing(estimator),
+    )
+
+
+def network_for_lbfgs(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:
+    """Return the network for the full batch: L-BFGS needs a loss that belongs to its gradient."""
+    l2 = estimator.alpha / total_weight
+    return MLP(sizes, estimator.activation, loss_of(estimator), l2=l2, label_smoothing=_smoothing(estimator))
+
+
+def loss_of(estimator: Any) -> Loss:
+    """Return the loss with the prediction that belongs to it."""
+    if estimator.loss == "log_loss":
+        kind = "softmax" if estimator.out_activation_ == "softmax" else "logistic"
+        return LOSSES[f"{kind}_cross_entropy"]
+    return quantile(estimator.quantile) if estimator.loss == "quantile" else LOSSES[estimator.loss]
+
+
+def draw_parameters(
+    sizes: tuple[int, ...], activation: str | list[str], random_state: np.random.RandomState
+) -> tuple[list[Any], list[Any]]:
+    """Draw weights and biases on the host, float64, as scikit-learn does: layer by layer, biases last.
+
+    Uniform within ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), √(2 / ...) for logistic layers.
+    """
+    names = [activation] * (len(sizes) - 1) if isinstance(activation, str) else [*activation, "identity"]
+    weights, biases = [], []
+    for fan_in, fan_out, name in zip(sizes[:-1], sizes[1:], names, strict=True):
+        bound = math.sqrt((2.0 if name == "logistic" else 6.0) / (fan_in + fan_out))
+        weights.append(random_state.uniform(-bound, bound, (fan_in, fan_out)))
+        biases.append(random_state.uniform(-bound, bound, fan_out))
+    return weights, biases
+
+
+def forward(mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, backend: Backend) -> Array:
+    """Return the last z for X, or for the `rows` of X (an index array), 8192 rows at a time."""
+    xp: Any = backend.xp
+    outputs = []
+    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], CHUNK):
+        part = X if rows is None and X.shape[0] <= CHUNK else X[chunk, ...] if rows is None else None
+        part = xp.take(X, rows[chunk], axis=0) if part is None else part
+        outputs.append(mlp.forward_layers(layers, part, xp=xp)[-1])
+    return outputs[0] if len(outputs) == 1 else xp.concat(outputs)
+
+
+def _smoothing(estimator: Any) -> float:
+    # Of a logistic output it is in the targets.
+    return estimator.label_smoothing if estimator.out_activation_ == "softmax" else 0.0
+
+
+def _mean_over_outputs(loss: Callable[..., tuple[Array, Array]]) -> Callable[..., tuple[Array, Array]]:
+    def loss_and_grad(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
+        value, dz = loss(z, Y, weight, xp=xp)
+        return value / z.shape[1], dz
+
+    return loss_and_grad

@@ -1,0 +1,93 @@
+"""Fitted arrays on their way: to another device, into a pickle, and back."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backend import Backend, backend_of, library_of, place, resolve
+from xpnet.errors import BackendError, InputError
+from xpnet.estimator.inputs import is_text
+from xpnet.libraries import LIBRARIES
+
+__all__ = ["destination", "moved", "packed", "unpacked"]
+
+
+class Packed(NamedTuple):
+    """An array in a pickle: its contents on the host, and where it lived."""
+
+    contents: NDArray[Any]
+    library: str
+    device: str
+
+
+def destination(device: str | ModuleType, now: Backend) -> Backend:
+    """Return the backend that `to_device` means for a model that is on `now`.
+
+    A device alone ("cpu", "cuda:1") stays with the library if that has it, a library alone (its name or its
+    namespace) with the kind of device.
+
+    Raises:
+        InputError, BackendError: as `resolve`.
+    """
+    if isinstance(device, ModuleType):
+        names = set(device.__name__.split(".")) & set(LIBRARIES)
+        if not names:
+            raise InputError(
+                f"expected the namespace of one of {', '.join(LIBRARIES)}, got {device.__name__}"
+            )
+        (device,) = names
+    name, _, rest = device.partition(":")
+    if name in LIBRARIES:
+        devices = LIBRARIES[name].devices
+        stays = now.device_name.partition(":")[0] in devices
+        return resolve(rest or (now.device_name if stays else devices[0]), name, now.dtype_name)
+    stays = name in LIBRARIES[now.name].devices
+    return resolve(device, now.name if stays else None, now.dtype_name)
+
+
+def over_arrays(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a fitted attribute with `change` made to each array in it, also in a list or a dataclass."""
+    if library_of(value) is not None:
+        return change(value)
+    if type(value) in (list, tuple) and any(library_of(entry) is not None for entry in value):
+        return type(value)(change(entry) for entry in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: over_arrays(getattr(value, f.name), change) for f in fields(value)})
+    return value
+
+
+def moved(value: Any, backend: Backend) -> Any:
+    """Return a fitted attribute with its numeric arrays on `backend`."""
+    return over_arrays(value, lambda x: x if library_of(x) == "numpy" and is_text(x) else backend.move(x))
+
+
+def packed(value: Any) -> Any:
+    """Return a fitted attribute as it goes into a pickle: with host copies of arrays that are not NumPy's."""
+    return over_arrays(
+        value, lambda x: x if library_of(x) == "numpy" else Packed(backend_of(x).to_numpy(x), *place(x))
+    )
+
+
+def unpacked(value: Any) -> Any:
+    """Return what `packed` was given, where it lived; or, with a warning, on the host if that is not here."""
+    if isinstance(value, Packed):
+        try:
+            dtype = "float64" if value.contents.dtype == np.float64 else "float32"
+            backend = resolve(value.device, value.library, dtype)
+        except (BackendError, InputError) as error:
+            warnings.warn(
+                f"a model fitted on {value.library}, {value.device} is loaded as NumPy arrays: {error}",
+                stacklevel=2,
+            )
+            return value.contents
+        return backend.move(value.contents)
+    if type(value) in (list, tuple):
+        return type(value)(unpacked(entry) for entry in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: unpacked(getattr(value, f.name)) for f in fields(value)})
+    return value

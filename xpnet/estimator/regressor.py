@@ -1,0 +1,157 @@
+"""The regressor."""
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.callback import with_callbacks
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from xpnet._typing import Array
+from xpnet.backend import Backend, backend_of
+from xpnet.estimator.base import BaseMLP, all_or_nothing
+from xpnet.estimator.inputs import Given, on_host, read
+from xpnet.estimator.labels import flat
+from xpnet.estimator.objective import loss_of
+from xpnet.estimator.validation import Validation, r2
+
+__all__ = ["MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """A multilayer perceptron regressor: scikit-learn's, computed where the arrays live.
+
+    Takes arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict (and lists, pandas, SciPy sparse), trains
+    on their device and answers in kind. Parameters, attributes, defaults and, with the same `random_state`,
+    the numbers are those of `sklearn.neural_network.MLPRegressor`; beyond it goes what `MLPClassifier`
+    describes, and:
+
+    Args:
+        loss: "squared_error" (half of it), "poisson" (half its deviance; the network answers e^z, and y may
+            not be negative), "huber" (δ = 1, in the units of y; Huber 1964), "absolute_error" (the median),
+            "quantile" (Koenker and Bassett 1978).
+        quantile: which, between 0 and 1, for loss="quantile".
+        scoring: scikit-learn's name of a score, or a scorer, for validation; None is R².
+
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MLPRegressor("quantile", 2, "tanh", quantile=0.9, solver="lbfgs", random_state=0)
+    >>> bool(0.85 < (y < model.fit(X, y).predict(X)).mean() < 0.95)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson", "huber", "absolute_error", "quantile"})],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int | str = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        quantile: float = 0.5,
+        clip_norm: float | None = None,
+        scoring: Any = None,
+        device: str | None = None,
+    ) -> None:
+        self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
+
+    @all_or_nothing
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Train on X (n, n_features) and y, (n,) or (n, n_outputs).
+
+        Args:
+            sample_weight: (n,), where X lives.
+            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
+                watches it instead of holding out rows.
+
+        Raises:
+            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
+                estimator is then as it was before.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda self: self._goes_in_batches())
+    @all_or_nothing
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for one epoch, from where the last one ended. Raises as `fit`; and for early stopping."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Any:
+        """Return the predicted numbers (n,) or (n, n_outputs), where X lives."""
+        z, home = self._forward(X, "predict")
+        xp: Any = backend_of(z).xp
+        y = home.move(loss_of(self).predict(z, xp=xp))
+        return home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
+        if on_host(X):
+            return float(super().score(X, y, sample_weight))
+        predicted = self.predict(X)
+        given = read(self, X, y, sample_weight, reset=False)
+        xp: Any = given.home.xp
+        columns = (given.X.shape[0], -1)
+        Y = xp.astype(xp.reshape(flat(given.y), columns), predicted.dtype)
+        weight = None if given.weight is None else given.home.move(given.weight)
+        return r2(Y, xp.reshape(predicted, columns), weight, xp=xp)
+
+    def _read_targets(self, given: Given, *, first_pass: bool, incremental: bool) -> tuple[Any, Array]:
+        y = flat(given.y)
+        Y = self._targets(y, given.backend)
+        self.n_outputs_ = Y.shape[1]
+        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
+        return y, Y
+
+    def _targets(self, y: Any, backend: Backend) -> Array:
+        xp: Any = backend.xp
+        Y: Any = xp.reshape(xp.astype(backend.move(y), backend.dtype), (y.shape[0], -1))
+        if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
+            raise ValueError("loss='poisson': expected y of at least 0, found a negative one")
+        return Y  # type: ignore[no-any-return]
+
+    def _weigh_classes(self, given: Given, y: Any) -> Any:
+        return given.weight
+
+    def _strata(self, y: Any) -> None:
+        return None
+
+    def _read_validation(self, data: Any, given: Given) -> Validation:
+        held = self._read_held_out(data, given)
+        y = flat(held.y)
+        Y = self._targets(y, given.backend)
+        if Y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"validation_data: y has {Y.shape[1]} outputs, but y of the fit has {self.n_outputs_}"
+            )
+        return Validation(held.X, Y, y, held.weight, None)
