@@ -23,7 +23,7 @@ from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.errors import BackendError, InputError, choose
 from xpnet.libraries import LIBRARIES, Library
 
-__all__ = ["DTYPES", "Backend", "backend_of", "library_of", "place", "resolve"]
+__all__ = ["DTYPES", "Backend", "backend_of", "library_of", "place", "resolve", "to_host"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
@@ -231,6 +231,11 @@ def backend_of(x: Array) -> Backend:
     xp = cast(Any, import_module(library.namespace))
     dtype = "float64" if x.dtype == getattr(xp, "float64", None) else "float32"
     return _bind(library, device_name, dtype)
+
+
+def to_host(x: Any) -> Any:
+    """Return an array of any library as NumPy's, and anything else as it is."""
+    return x if library_of(x) in (None, "numpy") else backend_of(x).to_numpy(x)
 
 
 def _auto_device(candidates: list[Library]) -> str:

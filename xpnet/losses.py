@@ -61,18 +61,14 @@ def softmax_cross_entropy(
 
 
 def logistic_cross_entropy(
-    z: Array, Y: Array, weight: Array | float, *, xp: Namespace, ceiling: float | None = None
+    z: Array, Y: Array, weight: Array | float, *, xp: Namespace
 ) -> tuple[Array, Array]:
     """loss_row = -Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)],  dz = p - Y,  with p = logistic(z).
 
     Y is (n, K) with entries 0 to 1: K = 1 is binary classification, K > 1 one-vs-all or multi-label.
-    `ceiling` is the most that one of the K terms counts in the loss; the gradient does not know of it.
     """
     # In terms of z: max(z, 0) - Y z + log(1 + e^-|z|).
-    terms = xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z)))
-    if ceiling is not None:
-        terms = xp.minimum(terms, ceiling)
-    loss_rows = xp.sum(terms, axis=1, keepdims=True)
+    loss_rows = xp.sum(xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z))), axis=1, keepdims=True)
     dz = logistic(z, xp=xp)
     dz -= Y
     dz *= weight

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from copy import deepcopy
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -104,6 +105,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         y, Y = self._read_targets(given, first_pass=first_pass, incremental=incremental)
         given = given._replace(y=y, weight=self._weigh_classes(given, y))
         sizes = (self.n_features_in_, *hidden, self.n_outputs_)
+        layout = MLP(sizes, self.activation).layout
+        if not incremental or not hasattr(self, "_random_state"):
+            self._random_state: np.random.RandomState = check_random_state(self.random_state)
+        elif isinstance(self.random_state, Integral):
+            self._random_state = deepcopy(self._random_state)  # a fit that fails has drawn nothing
         if first_pass:
             self._begin(given, sizes, validation_data)
         theta = self._parameters(sizes, given.backend)
@@ -118,7 +124,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         data: tuple[Any, ...] = (given.X, Y)
         if given.weight is not None:
             data = (*data, xp.reshape(given.weight, (-1, 1)))
-        tasks = Tasks(self, MLP(sizes).layout, X, y, sample_weight, 1 if incremental else self.max_iter)
+        tasks = Tasks(self, layout, X, y, sample_weight, 1 if incremental else self.max_iter)
         try:
             if self.solver == "lbfgs":
                 total = given.X.shape[0] if given.weight is None else float(xp.sum(given.weight))
@@ -144,8 +150,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             tasks.close()
         if not bool(xp.all(xp.isfinite(theta))):
             raise ValueError(_NOT_FINITE)
-        layers = mlp.layout.split(theta, xp=xp)
+        layers = layout.split(theta, xp=xp)
         self.coefs_, self.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
+        tasks.finish()
         return self
 
     def _refuse(self, validation_data: Any, incremental: bool) -> None:
@@ -177,7 +184,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _begin(self, given: Given, sizes: tuple[int, ...], validation_data: Any) -> None:
         """Set the attributes of a fit that starts anew, and draw its parameters."""
         self.__dict__.pop("_optimizer", None)
-        self._random_state = check_random_state(self.random_state)
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
@@ -219,16 +225,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             return None, self._read_validation(validation_data, given)
         if not self.early_stopping:
             return None, None
-        options = {"random_state": self._random_state, "test_size": self.validation_fraction}
-        indices = np.arange(given.X.shape[0])
-        strata = self._strata(given.y)
-        try:
-            rows, held = train_test_split(indices, stratify=strata, **options)
-        except ValueError:
-            # scikit-learn does not stratify several classes, so those too small for it are no error there.
-            if strata is None or self.n_outputs_ == 1:
-                raise
-            rows, held = train_test_split(indices, **options)
+        rows, held = self._split(given.X.shape[0], self._strata(given.y))
         if len(held) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
@@ -242,6 +239,24 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             else xp.take(backend.move(given.y), there, axis=0)
         )
         return rows, Validation(given.X, xp.take(Y, there, axis=0), y, weight, there)
+
+    def _split(
+        self, n: int, strata: np.ndarray[Any, Any] | None
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Draw, as scikit-learn does, which of n rows to train on and which to hold out."""
+        options = {"random_state": self._random_state, "test_size": self.validation_fraction}
+        rows = np.arange(n)
+        if strata is None or self.n_outputs_ == 1:
+            return tuple(train_test_split(rows, stratify=strata, **options))
+        # scikit-learn does not stratify several classes, so classes too small for that must be no error here:
+        # a row that is the only one of its class is trained on.
+        alone = (np.bincount(strata) == 1)[strata]
+        alone = alone & ~alone.all()
+        try:
+            kept, held = train_test_split(rows[~alone], stratify=strata[~alone], **options)
+        except ValueError:
+            kept, held = train_test_split(rows[~alone], **options)
+        return np.concatenate([kept, rows[alone]]), held
 
     def _read_held_out(self, data: Any, given: Given) -> Given:
         """Check `validation_data` and return it where the network computes."""

@@ -54,7 +54,12 @@ class Tasks:
         )
 
     def close(self) -> None:
-        """Tell that the fit has ended."""
+        """Leave the progress bar where it is."""
         self._bar.close()
+
+    def finish(self) -> None:
+        """Tell that the fit has ended, and the estimator is fitted."""
         if self._context is not None:
-            self._context.call_on_fit_task_end(estimator=self._estimator, **self._data)
+            self._context.call_on_fit_task_end(
+                estimator=self._estimator, **self._data, reconstruction_attributes={}
+            )

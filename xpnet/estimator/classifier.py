@@ -12,9 +12,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 
 from xpnet._typing import Array
-from xpnet.backend import backend_of
+from xpnet.backend import backend_of, to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing
-from xpnet.estimator.inputs import Given, on_host, read
+from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
 from xpnet.estimator.validation import Validation, accuracy
 from xpnet.losses import softmax
@@ -186,16 +186,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the (weighted) share of rows whose labels are all right."""
         if on_host(X):
+            y, sample_weight = (
+                follow(self, *pair, X) for pair in (("y", y), ("sample_weight", sample_weight))
+            )
             return float(super().score(X, y, sample_weight))
         predicted = self.predict(X)
         if on_host(predicted):
-            return float(np.average(predicted == np.asarray(y), weights=sample_weight))
+            return float(np.average(predicted == np.asarray(y), weights=to_host(sample_weight)))
         given = read(self, X, y, sample_weight, reset=False)
         xp: Any = given.home.xp
         right = predicted == given.home.move(flat(given.y))
         right = xp.all(right, axis=1) if right.ndim == 2 else right
         weight = None if given.weight is None else given.home.move(given.weight)
-        return accuracy(right, weight, dtype=given.X.dtype, xp=xp)
+        return accuracy(right, weight, dtype=given.home.dtype, xp=xp)
 
     @property
     def _labels(self) -> Labels:
@@ -255,9 +258,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             unknown = [name for name in self.class_weight if name not in known]
             if unknown:
                 raise ValueError(f"class_weight names {unknown}, but the classes in y are {known}")
-            weights = given.backend.asarray(
-                np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
-            )
+            numbers = np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
+            if not (numbers >= 0.0).all():
+                raise ValueError(f"class_weight: expected numbers of at least 0, got {self.class_weight}")
+            weights = given.backend.asarray(numbers)
         weight = xp.take(weights, indices, axis=0)
         return weight if given.weight is None else weight * given.weight
 
@@ -266,8 +270,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if self._target_kind == MULTILABEL:
             return None
         indices = self._labels.indices(y)
-        indices = indices if on_host(indices) else backend_of(indices).to_numpy(indices)
-        return indices.astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else indices
+        return to_host(indices).astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else to_host(indices)
 
     def _read_validation(self, data: Any, given: Given) -> Validation:
         read_data = self._read_held_out(data, given)

@@ -77,7 +77,6 @@ def descend(
         clip_norm=estimator.clip_norm,
     )
     estimator.n_iter_ = 0
-    estimator._optimizer = descent
     try:
         for _ in range(n_epochs):
             tasks.begin()
@@ -111,9 +110,10 @@ def descend(
         if not estimator.early_stopping:
             raise
         _note_divergence(estimator, n)
-        del estimator._optimizer  # its moments are not finite
+        vars(estimator).pop("_optimizer", None)  # nothing finite to go on with
         return best
     descent.moments, descent.step = state.moments, state.step
+    estimator._optimizer = descent
     return best if estimator.early_stopping else state.theta
 
 

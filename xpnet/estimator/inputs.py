@@ -20,11 +20,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from xpnet.backend import Backend, backend_of, library_of, place, resolve
+from xpnet.backend import Backend, backend_of, library_of, place, resolve, to_host
 from xpnet.estimator.sparse import SparseProducts
 from xpnet.libraries import LIBRARIES
 
-__all__ = ["Given", "backend_for", "on_host", "read", "read_X", "read_weight"]
+__all__ = ["Given", "backend_for", "follow", "is_text", "on_host", "read", "read_X"]
 
 
 class Given(NamedTuple):
@@ -75,7 +75,7 @@ def read(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> 
         )
     numeric = not hasattr(estimator, "predict_proba")
     if on_host(X):
-        y = y if on_host(y) else _follow(estimator, "y", y, X)
+        y = follow(estimator, "y", y, X)
         X, y = validate_data(
             estimator,
             X,
@@ -90,12 +90,14 @@ def read(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> 
     else:
         X = _sound_X(estimator, X, reset=reset)
         home = backend_of(X)
-        if not (on_host(y) and is_text(y)):
-            y = home.asarray(np.asarray(y)) if library_of(y) is None else _follow(estimator, "y", y, X)
+        if on_host(y) and is_text(y):
+            y = np.asarray(y)
+        else:
+            y = home.asarray(np.asarray(y)) if library_of(y) is None else follow(estimator, "y", y, X)
             _sound(y, "y", estimator, ensure_2d=False)
         check_consistent_length(X, y)
     backend = _backend(estimator, X, home)
-    weight = read_weight(estimator, sample_weight, X, home)
+    weight = _read_weight(estimator, sample_weight, X, home)
     return Given(
         X if issparse(X) else backend.move(X),
         y,
@@ -134,7 +136,7 @@ def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
     return backend.xp.astype(X, backend.dtype, copy=False), home, backend  # type: ignore[call-arg]
 
 
-def read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
+def _read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     """Return sample weights (n,) in the dtype of X, on its home; None if there are none.
 
     Raises:
@@ -143,15 +145,14 @@ def read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight is None:
         return None
     if on_host(X):
-        weight = weight if on_host(weight) else _follow(estimator, "sample_weight", weight, X)
-        return _check_sample_weight(weight, X)
+        return _check_sample_weight(follow(estimator, "sample_weight", weight, X), X)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
             weight = np.full(X.shape[0], float(weight))
         weight = home.asarray(weight)
     else:
-        weight = _follow(estimator, "sample_weight", weight, X)
+        weight = follow(estimator, "sample_weight", weight, X)
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _sound(weight, "sample_weight", estimator, ensure_2d=False)
@@ -176,19 +177,22 @@ def _backend(estimator: Any, X: Any, home: Backend) -> Backend:
     return home
 
 
-def _follow(estimator: Any, name: str, x: Any, X: Any) -> Any:
-    """Return x where X is. Raises ValueError if it is elsewhere and may not be moved."""
+def follow(estimator: Any, name: str, x: Any, X: Any) -> Any:
+    """Return x, an array or None, where X is. Raises ValueError if it is elsewhere and may not be moved."""
+    if library_of(x) is None:
+        return x
     here = ("numpy", "cpu") if on_host(X) else place(X)
     if place(x) != here and estimator.device is None and not get_config()["array_api_dispatch"]:
         raise ValueError(
             f"X is {_in_words(here)}, {name} is {_in_words(place(x))}: expected both in one place. Move "
             f"{name} to where X is, or set {type(estimator).__name__}(device=...), which moves both"
         )
-    return backend_of(x).to_numpy(x) if on_host(X) else backend_of(X).move(x)
+    return to_host(x) if on_host(X) else backend_of(X).move(x)
 
 
 def _sound_X(estimator: Any, X: Any, *, reset: bool) -> Any:
     backend = backend_of(X)
+    X = backend.move(X)
     xp: Any = backend.xp
     if not xp.isdtype(X.dtype, "real floating") and X.ndim == 2:
         if xp.isdtype(X.dtype, ("integral", "bool")) and backend.promotes:
@@ -208,7 +212,8 @@ def _sound(x: Any, name: str, estimator: Any, *, ensure_2d: bool = True) -> None
     xp: Any = backend.xp
     sound = x.ndim == 2 or (not ensure_2d and x.ndim == 1)
     if sound and (0 not in x.shape) and xp.isdtype(x.dtype, "real floating"):
-        sound = math.isfinite(float(xp.sum(x)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = math.isfinite(float(xp.sum(x)))
     elif 0 in x.shape or xp.isdtype(x.dtype, "complex floating"):
         sound = False
     if not sound:

@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of
+from xpnet.backend import Backend, backend_of, to_host
 from xpnet.estimator.inputs import is_text, on_host
 
 __all__ = ["MULTILABEL", "Labels", "flat", "listed"]
@@ -75,7 +75,7 @@ class Labels:
             likely = xp.reshape(likely, (-1,))
             likely = xp.astype(likely, xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
         if on_host(self.classes) and is_text(self.classes):
-            return self.classes[backend_of(z).to_numpy(likely)]
+            return self.classes[to_host(likely)]
         return home.xp.take(home.move(self.classes), home.move(likely), axis=0)
 
     @classmethod
@@ -88,8 +88,7 @@ class Labels:
                 return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
             if y.ndim == 2 and not bool(xp.any((y != 0) & (y != 1))):
                 return cls(MULTILABEL, xp.arange(y.shape[1], device=backend_of(y).device))
-            y = backend_of(y).to_numpy(y)
-        binarizer = LabelBinarizer().fit(y)
+        binarizer = LabelBinarizer().fit(to_host(y))
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
 
     def compare(self, y: Any) -> tuple[list[Any], set[Any], set[Any]]:
@@ -101,7 +100,7 @@ class Labels:
 
 def listed(classes: Any) -> list[Any]:
     """Return class labels as a list on the host."""
-    return list((classes if on_host(classes) else backend_of(classes).to_numpy(classes)).tolist())
+    return list(to_host(classes).tolist())
 
 
 def _distinct(y: Any) -> Any:

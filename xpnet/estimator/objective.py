@@ -12,6 +12,7 @@ from xpnet.backend import Backend
 from xpnet.batches import CHUNK, slices
 from xpnet.losses import LOSSES, Loss, quantile
 from xpnet.mlp import MLP
+from xpnet.ops import logistic
 
 __all__ = ["draw_parameters", "forward", "loss_of", "network", "network_for_lbfgs"]
 
@@ -19,13 +20,15 @@ __all__ = ["draw_parameters", "forward", "loss_of", "network", "network_for_lbfg
 def network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
     """Return the network for mini-batches: the penalty alpha/2 Σ W² is shared out over the rows of a batch.
 
-    The loss it reports is scikit-learn's: a row counts at most -log ε, and the loss of several numeric
+    The loss it reports is scikit-learn's: no probability counts as less than ε, and that of several numeric
     outputs is their mean, though the gradient is that of their sum.
     """
     loss = loss_of(estimator)
-    if loss.classifies:
-        epsilon = float(np.finfo(backend.dtype_name).eps)
+    epsilon = float(np.finfo(backend.dtype_name).eps)
+    if estimator.out_activation_ == "softmax":
         loss = loss._replace(loss_and_grad=partial(loss.loss_and_grad, ceiling=-math.log(epsilon)))
+    elif estimator.out_activation_ == "logistic":
+        loss = loss._replace(loss_and_grad=partial(_clipped_log_loss, epsilon=epsilon))
     elif estimator.loss != "poisson":
         loss = loss._replace(loss_and_grad=_mean_over_outputs(loss.loss_and_grad))
     return MLP(
@@ -82,6 +85,21 @@ def forward(mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, b
 def _smoothing(estimator: Any) -> float:
     # Of a logistic output it is in the targets.
     return estimator.label_smoothing if estimator.out_activation_ == "softmax" else 0.0
+
+
+def _clipped_log_loss(
+    z: Array, Y: Array, weight: Array | float, *, epsilon: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """-Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)] with p held to ε ... 1 - ε, and its gradient without that.
+
+    It starts from p, and not from z as `losses.logistic_cross_entropy` does, to round as scikit-learn does.
+    """
+    p = logistic(z, xp=xp)
+    held = xp.minimum(xp.maximum(p, epsilon), 1.0 - epsilon)
+    loss_rows = xp.sum(Y * xp.log(held) + (1.0 - Y) * xp.log(1.0 - held), axis=1, keepdims=True)
+    p -= Y
+    p *= weight
+    return -xp.sum(loss_rows * weight), p
 
 
 def _mean_over_outputs(loss: Callable[..., tuple[Array, Array]]) -> Callable[..., tuple[Array, Array]]:

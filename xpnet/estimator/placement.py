@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, backend_of, library_of, place, resolve
-from xpnet.errors import BackendError, InputError
+from xpnet.backend import Backend, library_of, place, resolve, to_host
+from xpnet.errors import BackendError, InputError, choose
 from xpnet.estimator.inputs import is_text
 from xpnet.libraries import LIBRARIES
 
@@ -35,12 +35,8 @@ def destination(device: str | ModuleType, now: Backend) -> Backend:
         InputError, BackendError: as `resolve`.
     """
     if isinstance(device, ModuleType):
-        names = set(device.__name__.split(".")) & set(LIBRARIES)
-        if not names:
-            raise InputError(
-                f"expected the namespace of one of {', '.join(LIBRARIES)}, got {device.__name__}"
-            )
-        (device,) = names
+        device = device.__name__.removeprefix("array_api_compat.").partition(".")[0]
+        choose("namespace", device, LIBRARIES)
     name, _, rest = device.partition(":")
     if name in LIBRARIES:
         devices = LIBRARIES[name].devices
@@ -68,9 +64,7 @@ def moved(value: Any, backend: Backend) -> Any:
 
 def packed(value: Any) -> Any:
     """Return a fitted attribute as it goes into a pickle: with host copies of arrays that are not NumPy's."""
-    return over_arrays(
-        value, lambda x: x if library_of(x) == "numpy" else Packed(backend_of(x).to_numpy(x), *place(x))
-    )
+    return over_arrays(value, lambda x: x if library_of(x) == "numpy" else Packed(to_host(x), *place(x)))
 
 
 def unpacked(value: Any) -> Any:

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from xpnet._typing import Array
 from xpnet.backend import Backend, backend_of
 from xpnet.estimator.base import BaseMLP, all_or_nothing
-from xpnet.estimator.inputs import Given, on_host, read
+from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import flat
 from xpnet.estimator.objective import loss_of
 from xpnet.estimator.validation import Validation, r2
@@ -117,6 +117,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
         if on_host(X):
+            y, sample_weight = (
+                follow(self, *pair, X) for pair in (("y", y), ("sample_weight", sample_weight))
+            )
             return float(super().score(X, y, sample_weight))
         predicted = self.predict(X)
         given = read(self, X, y, sample_weight, reset=False)

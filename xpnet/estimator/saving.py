@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
-from xpnet.backend import backend_of, library_of
+from xpnet.backend import to_host
 from xpnet.checkpoint import read, write
 from xpnet.errors import InputError
 
@@ -27,18 +28,18 @@ def save_estimator(path: Path, estimator: Any) -> None:
     they are for training.
     """
     tensors: dict[str, Any] = {}
-    parameters = {name: _plain(value) for name, value in estimator.get_params().items() if _is_plain(value)}
+    parameters = {name: _encoded(value) for name, value in estimator.get_params().items() if _is_plain(value)}
     for i, (W, b) in enumerate(zip(estimator.coefs_, estimator.intercepts_, strict=True)):
-        tensors |= {f"layers.{i}.weight": _to_numpy(W), f"layers.{i}.bias": _to_numpy(b)}
+        tensors |= {f"layers.{i}.weight": to_host(W), f"layers.{i}.bias": to_host(b)}
     about: dict[str, Any] = {
         "estimator": type(estimator).__name__,
         "parameters": parameters,
-        "fitted": {name: _plain(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
+        "fitted": {name: _encoded(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
     }
     if hasattr(estimator, "feature_names_in_"):
         about["feature_names"] = estimator.feature_names_in_.tolist()
     if hasattr(estimator, "classes_"):
-        classes = _to_numpy(estimator.classes_)
+        classes = to_host(estimator.classes_)
         if classes.dtype.kind in "biuf":
             tensors["classes"] = classes
         elif all(isinstance(name, str) for name in classes.tolist()):
@@ -57,7 +58,8 @@ def load_estimator(path: Path, kind: type) -> Any:
     tensors, about = read(path, "xpnet estimator")
     if about["estimator"] != kind.__name__:
         raise InputError(f"{path}: expected an {kind.__name__}, found an {about['estimator']}")
-    estimator = kind(**about["parameters"])
+    estimator = kind(**{name: _decoded(value) for name, value in about["parameters"].items()})
+    estimator._random_state = check_random_state(estimator.random_state)
     n_layers = about["fitted"]["n_layers_"] - 1
     estimator.coefs_ = [tensors[f"layers.{i}.weight"] for i in range(n_layers)]
     estimator.intercepts_ = [tensors[f"layers.{i}.bias"] for i in range(n_layers)]
@@ -73,20 +75,28 @@ def load_estimator(path: Path, kind: type) -> Any:
     return estimator
 
 
-def _to_numpy(x: Any) -> Any:
-    return backend_of(x).to_numpy(x) if library_of(x) not in (None, "numpy") else np.asarray(x)
+def _encoded(value: Any) -> Any:
+    """Return the value in a form that JSON keeps apart: tuples from lists, numbers from text as keys."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {"dict": [[_encoded(key), _encoded(entry)] for key, entry in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_encoded(entry) for entry in value]}
+    return [_encoded(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _plain(value: Any) -> Any:
-    """Return the value with NumPy's numbers as Python's."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict) and "dict" in value:
+        return {_decoded(key): _decoded(entry) for key, entry in value["dict"]}
+    if isinstance(value, dict):
+        return tuple(_decoded(entry) for entry in value["tuple"])
+    return [_decoded(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _is_plain(value: Any) -> bool:
     try:
-        json.dumps(_plain(value))
+        json.dumps(_encoded(value))
     except TypeError:
         return False
     return True

@@ -5,10 +5,11 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of
+from xpnet.backend import Backend, backend_of, to_host
 from xpnet.estimator.objective import forward
 from xpnet.mlp import MLP
 
@@ -65,19 +66,16 @@ class Validation(NamedTuple):
         vars(model).pop("_skl_callbacks", None)
         model.coefs_, model.intercepts_ = (list(arrays) for arrays in zip(*layers, strict=True))
         model.to_device("numpy")
-        X, y, weight = (_to_host(array) for array in (self._rows_of_X(), self.y, self.weight))
+        X, y, weight = (to_host(array) for array in (self._rows_of_X(), self.y, self.weight))
         options = {} if weight is None else {"sample_weight": weight}
         return float(check_scoring(estimator, estimator.scoring)(model, X, y, **options))
 
     def _rows_of_X(self) -> Any:
         if self.rows is None:
             return self.X
-        rows = _to_host(self.rows)
-        return (
-            self.X[rows]
-            if not hasattr(self.X, "device")
-            else backend_of(self.X).xp.take(self.X, self.rows, axis=0)
-        )
+        if issparse(self.X):
+            return self.X[self.rows]
+        return backend_of(self.X).xp.take(self.X, self.rows, axis=0)
 
 
 def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:
@@ -103,7 +101,3 @@ def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
         constant, xp.astype(missed > 0.0, Y.dtype), missed / xp.where(constant, 1.0, spread)
     )
     return 1.0 - float(xp.mean(unexplained))
-
-
-def _to_host(x: Any) -> Any:
-    return x if x is None or not hasattr(x, "device") else backend_of(x).to_numpy(x)
