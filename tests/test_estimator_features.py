@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 from functools import partial
 from itertools import pairwise, product
 
@@ -1225,3 +1226,10 @@ def test_parameters_out_of_range_are_refused_as_by_scikit_learn(make, params):
     (name,) = set(params) - ({"loss"} if "quantile" in params else set())
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of MLP"):
         make(**params).fit(X, BINARY)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_schedule_that_ends_with_the_fit_ends_without_a_warning(schedule):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert classifier(learning_rate=schedule).fit(X, CLASSES).n_iter_ == 5

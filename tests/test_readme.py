@@ -3,16 +3,48 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import xpnet
 from xpnet.cli import main
+from xpnet.libraries import LIBRARIES
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_library_example_trains_a_network(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def run_example(words):
+    """Run the one example that has these words in it, and return its variables."""
+    (example,) = (
+        code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if words in code
+    )
     namespace = {}
     exec(compile(example, "README.md", "exec"), namespace)
+    return namespace
+
+
+def test_the_example_with_torch_answers_in_torch(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    model, X, y = (run_example("import torch")[name] for name in ("model", "X", "y"))
+    X, y = X[1500:], y[1500:]
+    predicted = model.predict(X)
+    assert predicted.tolist() == xpnet.MLPClassifier.load("digits.safetensors").predict(X.numpy()).tolist()
+    shown = re.search(r"tensor\(\[(.*?), \.\.\., (.*?)\]\), where X is\n.*# (.*)", README).groups()
+    assert (predicted[:3].tolist(), predicted[-3:].tolist()) == tuple(eval(f"[{part}]") for part in shown[:2])
+    assert model.score(X, y) == pytest.approx(float(shown[2]), abs=0.005)
+    assert model.coefs_[0].dtype == torch.float32
+
+
+def test_the_example_with_cupy_answers_in_cupy(pytestconfig):
+    if pytestconfig.getoption("device") != "cuda" or LIBRARIES["cupy"].problem("cuda"):
+        pytest.skip("needs a GPU, CuPy and --device cuda")
+    model = run_example("import cupy")["model"]
+    assert isinstance(model.coefs_[0], np.ndarray)
+
+
+def test_the_library_example_trains_a_network(capsys):
+    namespace = run_example("n_epochs=30")
     *_, last_epoch, _ = capsys.readouterr().out.splitlines()
     assert last_epoch.startswith("30 ")
     result = xpnet.evaluate(
