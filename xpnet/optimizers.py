@@ -132,8 +132,9 @@ class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1).
 
     m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - lr m̂ / (√v̂ + ε),  m̂ = m/(1-β₁ᵗ),  v̂ = v/(1-β₂ᵗ).
-    The corrections are folded into two floats: θ ← θ - α_t m / (√v + ε_t),  α_t = lr √(1-β₂ᵗ) / (1-β₁ᵗ),
-    ε_t = ε √(1-β₂ᵗ), or with `epsilon_hat` ε_t = ε (the paper's end of section 2; scikit-learn, TensorFlow).
+    All factors but β₁ and β₂ are folded into two floats: with m' = m/(1-β₁) and v' = v/(1-β₂), which are what
+    is kept, θ ← θ - α_t m' / (√v' + ε_t),  α_t = lr (1-β₁)/(1-β₁ᵗ) √((1-β₂ᵗ)/(1-β₂)),  ε_t = ε √((1-β₂ᵗ)/(1-β₂));
+    with `epsilon_hat` ε_t = ε / √(1-β₂) (the end of the paper's section 2; scikit-learn, TensorFlow).
     """
 
     beta_1: float = 0.9
@@ -148,8 +149,10 @@ class Adam:
         return xp.zeros_like(theta), xp.zeros_like(theta)
 
     def coefficients(self, lr: float, t: int) -> Coefficients:
-        root = math.sqrt(1.0 - self.beta_2**t)
-        return lr * root / (1.0 - self.beta_1**t), self.epsilon * (1.0 if self.epsilon_hat else root)
+        kept = 1.0 - self.beta_2
+        root = math.sqrt((1.0 - self.beta_2**t) / kept)
+        alpha = lr * root * (1.0 - self.beta_1) / (1.0 - self.beta_1**t)
+        return alpha, self.epsilon * (1.0 / math.sqrt(kept) if self.epsilon_hat else root)
 
     def update(
         self, theta: Array, g: Array, moments: Moments, coefficients: Coefficients, *, xp: Namespace
@@ -157,14 +160,15 @@ class Adam:
         m, v = moments
         alpha, epsilon = coefficients
         m *= self.beta_1
-        m += (1.0 - self.beta_1) * g
+        m += g
         g *= g
-        g *= 1.0 - self.beta_2
         v *= self.beta_2
         v += g
-        scale = xp.sqrt(v)
-        scale += epsilon
-        theta -= alpha * m / scale
+        step = xp.sqrt(v)
+        step += epsilon
+        step = m / step
+        step *= alpha
+        theta -= step
         return theta, (m, v)
 
 
