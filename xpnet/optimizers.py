@@ -133,8 +133,8 @@ class Adam:
 
     m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - lr m̂ / (√v̂ + ε),  m̂ = m/(1-β₁ᵗ),  v̂ = v/(1-β₂ᵗ).
     All factors but β₁ and β₂ are folded into two floats: with m' = m/(1-β₁) and v' = v/(1-β₂), which are what
-    is kept, θ ← θ - α_t m' / (√v' + ε_t),  α_t = lr (1-β₁)/(1-β₁ᵗ) √((1-β₂ᵗ)/(1-β₂)),  ε_t = ε √((1-β₂ᵗ)/(1-β₂));
-    with `epsilon_hat` ε_t = ε / √(1-β₂) (the end of the paper's section 2; scikit-learn, TensorFlow).
+    is kept, θ ← θ - α_t m' / (√v' + ε_t), where r_t = √((1-β₂ᵗ)/(1-β₂)), α_t = lr r_t (1-β₁)/(1-β₁ᵗ) and
+    ε_t = ε r_t; or, with `epsilon_hat`, ε_t = ε / √(1-β₂) (the end of the paper's section 2; scikit-learn).
     """
 
     beta_1: float = 0.9
