@@ -165,7 +165,7 @@ def test_cuda_is_never_the_cpu_in_silence(monkeypatch):
         "  torch: no NVIDIA driver (for this test)",
         "  jax: no NVIDIA driver (for this test)",
     ]
-    assert last == "To compute on the CPU: --device cpu"
+    assert last == "To compute on the CPU choose the device cpu (--device cpu)"
 
 
 @pytest.mark.usefixtures("no_driver")

@@ -183,7 +183,7 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
         problems[library.name] = library.problem(device)
         if problems[library.name] is None:
             return _bind(library, device, dtype)
-    remedy = "" if device == "cpu" else "\nTo compute on the CPU: --device cpu"
+    remedy = "" if device == "cpu" else "\nTo compute on the CPU choose the device cpu (--device cpu)"
     raise BackendError(f"device {device!r} is not usable:{_listed(problems)}{remedy}")
 
 
@@ -227,10 +227,15 @@ def backend_of(x: Array) -> Backend:
         InputError: x is not an array of one of `LIBRARIES`.
     """
     name, device_name = place(x)
-    library = LIBRARIES[name]
-    xp = cast(Any, import_module(library.namespace))
-    dtype = "float64" if x.dtype == getattr(xp, "float64", None) else "float32"
-    return _bind(library, device_name, dtype)
+    dtype = "float64" if str(x.dtype).endswith("float64") else "float32"
+    if name == "cupy":
+        return _bind(LIBRARIES[name], device_name, dtype)  # makes the device the current one
+    return _bind_once(name, device_name, dtype)
+
+
+@cache
+def _bind_once(name: str, device_name: str, dtype: str) -> Backend:
+    return _bind(LIBRARIES[name], device_name, dtype)
 
 
 def to_host(x: Any) -> Any:

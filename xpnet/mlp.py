@@ -135,7 +135,7 @@ class MLP:
                 l2 = self.l2 * share
         else:
             total = xp.sum(weight)
-            some = xp.maximum(total, 1e-30)  # all weights 0: loss and gradient 0, not 0/0
+            some = total + xp.astype(total == 0.0, total.dtype)  # all weights 0: loss and gradient 0, not 0/0
             share = weight / some
             if self.l2_shared:
                 l2 = self.l2 * (total / some) / some

@@ -251,7 +251,8 @@ def gradient_in_chunks(
         if len(data) == 2:
             share = rows[0].shape[0] / n
         else:
-            share = xp.sum(rows[2]) / xp.maximum(xp.sum(data[2]), 1e-30)
+            total = xp.sum(data[2])
+            share = xp.sum(rows[2]) / (total + xp.astype(total == 0.0, total.dtype))
         chunk_loss, chunk_g = gradient(theta, rows)
         chunk_g *= share
         loss = loss + share * chunk_loss

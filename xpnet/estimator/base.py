@@ -19,16 +19,16 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of, library_of
+from xpnet.backend import Backend, backend_of, place
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.descent import descend
-from xpnet.estimator.inputs import Given, read, read_X
+from xpnet.estimator.inputs import Given, elsewhere, not_all_zero, on_host, read, read_X
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
-from xpnet.estimator.objective import draw_parameters, forward, network, network_for_lbfgs
+from xpnet.estimator.objective import draw_parameters, forward, hidden_layers, network, network_for_lbfgs
 from xpnet.estimator.placement import destination, moved, packed, unpacked
 from xpnet.estimator.saving import load_estimator, save_estimator
-from xpnet.estimator.validation import Validation
+from xpnet.estimator.validation import Validation, rows_of
 from xpnet.mlp import MLP
 from xpnet.ops import ACTIVATIONS
 
@@ -95,59 +95,21 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool = False
     ) -> Self:
         self._refuse(validation_data, incremental)
-        hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
-        if np.any(np.array(hidden) <= 0):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-
-        given = read(self, X, y, sample_weight, reset=first_pass)
-        y, Y = self._read_targets(given, first_pass=first_pass, incremental=incremental)
-        given = given._replace(y=y, weight=self._weigh_classes(given, y))
-        sizes = (self.n_features_in_, *hidden, self.n_outputs_)
+        given, Y = self._read(X, y, sample_weight, first_pass=first_pass, incremental=incremental)
+        sizes = self._sizes()
         layout = MLP(sizes, self.activation).layout
-        if not incremental or not hasattr(self, "_random_state"):
-            self._random_state: np.random.RandomState = check_random_state(self.random_state)
-        elif isinstance(self.random_state, Integral):
-            self._random_state = deepcopy(self._random_state)  # a fit that fails has drawn nothing
         if first_pass:
-            self._begin(given, sizes, validation_data)
-        theta = self._parameters(sizes, given.backend)
-        for name in ("loss_curve_", "validation_scores_", "validation_loss_curve_"):
-            if getattr(self, name, None) is not None:
-                setattr(
-                    self, name, list(getattr(self, name))
-                )  # a fit that fails leaves the old ones as they were
-
-        backend = given.backend
-        xp: Any = backend.xp
-        data: tuple[Any, ...] = (given.X, Y)
-        if given.weight is not None:
-            data = (*data, xp.reshape(given.weight, (-1, 1)))
+            self._begin(given.backend, sizes)
+        self._begin_record(first_pass, watched=self.early_stopping or validation_data is not None)
         tasks = Tasks(self, layout, X, y, sample_weight, 1 if incremental else self.max_iter)
         try:
-            if self.solver == "lbfgs":
-                total = given.X.shape[0] if given.weight is None else float(xp.sum(given.weight))
-                mlp = network_for_lbfgs(self, sizes, total)
-                theta = minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
-            else:
-                mlp = network(self, sizes, backend)
-                rows, validation = self._hold_out(given, Y, validation_data)
-                theta = descend(
-                    self,
-                    mlp,
-                    theta,
-                    data,
-                    rows=rows,
-                    validation=validation,
-                    backend=backend,
-                    tasks=tasks,
-                    incremental=incremental,
-                )
+            theta = self._solve(given, Y, sizes, validation_data, tasks, incremental)
         except DivergenceError:
             raise ValueError(_NOT_FINITE) from None
         finally:
             tasks.close()
+        xp: Any = given.backend.xp
         if not bool(xp.all(xp.isfinite(theta))):
             raise ValueError(_NOT_FINITE)
         layers = layout.split(theta, xp=xp)
@@ -174,36 +136,101 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                         "leave it out, or choose solver='adam'"
                     )
 
-    def _goes_in_batches(self) -> bool:
+    def _may_fit_partially(self) -> bool:
         if self.solver == "lbfgs":
             raise AttributeError(
                 "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
             )
         return True
 
-    def _begin(self, given: Given, sizes: tuple[int, ...], validation_data: Any) -> None:
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, first_pass: bool, incremental: bool
+    ) -> tuple[Given, Array]:
+        """Check the data, and return them and the targets of the network where it computes."""
+        given = read(self, X, y, sample_weight, reset=first_pass)
+        y, Y = self._read_targets(given, incremental=incremental)
+        weight = not_all_zero(self._weigh_classes(given, y), given.backend)
+        if not incremental or not hasattr(self, "_random_state"):
+            self._random_state: np.random.RandomState = check_random_state(self.random_state)
+        elif isinstance(self.random_state, Integral):
+            self._random_state = deepcopy(self._random_state)  # a fit that fails has drawn nothing
+        if not first_pass and self.device is None and place(self.coefs_[0]) != given.backend.place:
+            method = "partial_fit" if incremental else "fit"
+            raise elsewhere(self, method, place(self.coefs_[0]), given.backend.place)
+        return given._replace(y=y, weight=weight), Y
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Return the units of all layers as the parameters and the data want them."""
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return (self.n_features_in_, *hidden, self.n_outputs_)
+
+    def _begin(self, backend: Backend, sizes: tuple[int, ...]) -> None:
         """Set the attributes of a fit that starts anew, and draw its parameters."""
         self.__dict__.pop("_optimizer", None)
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
         self.coefs_, self.intercepts_ = (
-            [given.backend.asarray(array) for array in arrays]
+            [backend.asarray(array) for array in arrays]
             for arrays in draw_parameters(sizes, self.activation, self._random_state)
         )
+
+    def _begin_record(self, first_pass: bool, watched: bool) -> None:
+        """Set what the epochs are noted in: empty, or copies of what a fit before has noted."""
+
+        def before(name: str, otherwise: Any) -> Any:
+            found = None if first_pass else getattr(self, name, None)
+            return otherwise if found is None else found
+
+        if self.solver != "lbfgs":
+            self.loss_curve_: list[float] = list(before("loss_curve_", []))
+            self.best_loss_ = None if self.early_stopping else before("best_loss_", np.inf)
+            self._no_improvement_count = before("_no_improvement_count", 0)
+            scores = before("validation_scores_", [] if watched else None)
+            self.validation_scores_ = None if scores is None else list(scores)
+            self.best_validation_score_ = before("best_validation_score_", -np.inf if watched else None)
+        losses = before("validation_loss_curve_", [] if watched and self.solver != "lbfgs" else None)
+        self.validation_loss_curve_ = None if losses is None else list(losses)
+
+    def _solve(
+        self,
+        given: Given,
+        Y: Array,
+        sizes: tuple[int, ...],
+        validation_data: Any,
+        tasks: Tasks,
+        incremental: bool,
+    ) -> Array:
+        """Return the flat vector of the trained parameters."""
+        backend = given.backend
+        theta = self._parameters(sizes, backend)
+        data: tuple[Any, ...] = (given.X, Y)
+        if given.weight is not None:
+            data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
         if self.solver == "lbfgs":
-            return
-        watched = self.early_stopping or validation_data is not None
-        self._no_improvement_count = 0
-        self.loss_curve_: list[float] = []
-        self.best_loss_ = None if self.early_stopping else np.inf
-        self.validation_scores_: list[float] | None = [] if watched else None
-        self.validation_loss_curve_: list[float] | None = [] if watched else None
-        self.best_validation_score_ = -np.inf if watched else None
+            total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
+            mlp = network_for_lbfgs(self, sizes, total)
+            return minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
+        mlp = network(self, sizes, backend)
+        rows, validation = self._hold_out(given, Y, validation_data)
+        return descend(
+            self,
+            mlp,
+            theta,
+            data,
+            rows=rows,
+            validation=validation,
+            backend=backend,
+            tasks=tasks,
+            incremental=incremental,
+        )
 
     def _parameters(self, sizes: tuple[int, ...], backend: Backend) -> Array:
         """Return the flat vector of the parameters, a copy that training may consume."""
-        found = _sizes(self.coefs_)
+        found = (self.coefs_[0].shape[0], *(W.shape[1] for W in self.coefs_))
         if found != sizes:
             raise ValueError(
                 f"the model has layers of {found} units, but the data and hidden_layer_sizes ask for "
@@ -230,14 +257,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        backend, xp = given.backend, given.backend.xp
-        there = backend.asarray(held)
+        xp: Any = given.backend.xp
+        there = given.backend.asarray(held)
         weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
-        y = (
-            given.y[held]
-            if library_of(given.y) == "numpy" or issparse(given.y)
-            else xp.take(backend.move(given.y), there, axis=0)
-        )
+        if weight is not None:
+            not_all_zero(weight, given.backend)
+            not_all_zero(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
+        y = rows_of(given.y, held if on_host(given.y) else backend_of(given.y).asarray(held))
         return rows, Validation(given.X, xp.take(Y, there, axis=0), y, weight, there)
 
     def _split(
@@ -269,18 +295,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 f"validation_data is {' on '.join(held.backend.place)}, the data to train on "
                 f"{' on '.join(given.backend.place)}: expected both in one place"
             )
-        X = held.X
-        if issparse(X) != issparse(given.X):
+        if issparse(held.X) != issparse(given.X):
             raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
-        xp: Any = given.backend.xp
-        return held._replace(X=X if issparse(X) else xp.astype(X, given.backend.dtype, copy=False))
+        return held
 
-    def _forward(self, X: Any, method: str) -> tuple[Array, Backend]:
-        """Return the last layer's z (n, n_outputs) where the parameters live, and the home of X."""
+    def _forward(self, X: Any, method: str) -> tuple[Array, Backend, Any]:
+        """Return the last layer's z (n, n_outputs) where the parameters live, the home of X, and their xp."""
         X, home, backend = read_X(self, X, method)
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
-        sizes = _sizes(self.coefs_)
-        return forward(MLP(sizes, self.activation), layers, X, None, backend=backend), home
+        sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
+        activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
+        return forward(hidden_layers(sizes, activation), layers, X, None, backend=backend), home, backend.xp
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays, and return the model.
@@ -329,7 +354,3 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
-
-
-def _sizes(coefs: list[Array]) -> tuple[int, ...]:
-    return (coefs[0].shape[0], *(W.shape[1] for W in coefs))

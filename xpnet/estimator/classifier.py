@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.callback import with_callbacks
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 
 from xpnet._typing import Array
-from xpnet.backend import backend_of, to_host
+from xpnet.backend import to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
@@ -110,6 +111,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scoring: Any = None,
         device: str | None = None,
     ) -> None:
+        # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @all_or_nothing
@@ -129,7 +131,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, validation_data)
 
-    @available_if(lambda self: self._goes_in_batches())
+    @available_if(lambda self: self._may_fit_partially())
     @all_or_nothing
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -150,8 +152,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            multilabel = on_host(y) and type_of_target(y).startswith("multilabel")
-            self._set_labels(Labels.of(y if multilabel or getattr(y, "ndim", 1) == 2 else _checked(classes)))
+            self._set_labels(Labels.of(y if _is_multilabel(y) else _checked(classes)))
         elif classes is not None and listed(_checked(classes)) != listed(self.classes_):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
@@ -161,13 +162,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the labels (n,), or a matrix (n, n_labels) of 0 and 1, where X lives."""
-        z, home = self._forward(X, "predict")
+        z, home, _ = self._forward(X, "predict")
         return self._labels.predict(z, home)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
-        z, home = self._forward(X, "predict_proba")
-        xp: Any = backend_of(z).xp
+        z, home, xp = self._forward(X, "predict_proba")
         if self.out_activation_ == "softmax":
             return home.move(softmax(z, xp=xp))
         p = logistic(z, xp=xp)
@@ -175,8 +175,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithms of the probabilities (n, n_classes), finite also where those are not."""
-        z, home = self._forward(X, "predict_log_proba")
-        xp: Any = backend_of(z).xp
+        z, home, xp = self._forward(X, "predict_log_proba")
         if self.out_activation_ == "softmax":
             z = z - xp.max(z, axis=1, keepdims=True)
             return home.move(z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True)))
@@ -192,10 +191,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return float(super().score(X, y, sample_weight))
         predicted = self.predict(X)
         if on_host(predicted):
-            return float(np.average(predicted == np.asarray(y), weights=to_host(sample_weight)))
+            return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
         given = read(self, X, y, sample_weight, reset=False)
         xp: Any = given.home.xp
-        right = predicted == given.home.move(flat(given.y))
+        y = flat(given.y)
+        if y.dtype != predicted.dtype:
+            y, predicted = (xp.astype(labels, given.home.dtype) for labels in (y, predicted))
+        right = predicted == y
         right = xp.all(right, axis=1) if right.ndim == 2 else right
         weight = None if given.weight is None else given.home.move(given.weight)
         return accuracy(right, weight, dtype=given.home.dtype, xp=xp)
@@ -207,7 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _set_labels(self, labels: Labels) -> None:
         self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.sparse
 
-    def _read_targets(self, given: Given, *, first_pass: bool, incremental: bool) -> tuple[Any, Array]:
+    def _read_targets(self, given: Given, *, incremental: bool) -> tuple[Any, Array]:
         y = flat(given.y)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._set_labels(Labels.of(y))
@@ -259,8 +261,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             if unknown:
                 raise ValueError(f"class_weight names {unknown}, but the classes in y are {known}")
             numbers = np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
-            if not (numbers >= 0.0).all():
-                raise ValueError(f"class_weight: expected numbers of at least 0, got {self.class_weight}")
+            if not (np.isfinite(numbers) & (numbers >= 0.0)).all():
+                raise ValueError(
+                    f"class_weight: expected finite numbers of at least 0, got {self.class_weight}"
+                )
             weights = given.backend.asarray(numbers)
         weight = xp.take(weights, indices, axis=0)
         return weight if given.weight is None else weight * given.weight
@@ -286,6 +290,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _is_multilabel(y: Any) -> bool:
+    return bool(type_of_target(y).startswith("multilabel") if on_host(y) else y.ndim == 2 and y.shape[1] > 1)
 
 
 def _checked(classes: Any) -> Any:

@@ -108,7 +108,7 @@ def descend(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     except DivergenceError:
-        if not estimator.early_stopping:
+        if not estimator.early_stopping or not math.isfinite(estimator.best_validation_score_):
             raise
         _note_divergence(estimator, n)
         vars(estimator).pop("_optimizer", None)  # nothing finite to go on with

@@ -7,7 +7,7 @@ to scikit-learn, which then says it in its own words.
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy.sparse import issparse
@@ -20,11 +20,23 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from xpnet._typing import Namespace
 from xpnet.backend import Backend, backend_of, library_of, place, resolve, to_host
-from xpnet.estimator.sparse import SparseProducts
+from xpnet.errors import choose
+from xpnet.estimator.host import HostNamespace
 from xpnet.libraries import LIBRARIES
 
-__all__ = ["Given", "backend_for", "follow", "is_text", "on_host", "read", "read_X"]
+__all__ = [
+    "Given",
+    "backend_for",
+    "elsewhere",
+    "follow",
+    "is_text",
+    "not_all_zero",
+    "on_host",
+    "read",
+    "read_X",
+]
 
 
 class Given(NamedTuple):
@@ -58,6 +70,7 @@ def is_text(y: Any) -> bool:
 def backend_for(device: str, dtype: str) -> Backend:
     """Return the backend for the parameter `device`: "cpu", "cuda:1", a library's name, or "torch:cpu"."""
     name, _, rest = device.partition(":")
+    choose("device", name, ("auto", "cpu", "cuda", *LIBRARIES))
     return resolve(rest or "auto", name, dtype) if name in LIBRARIES else resolve(device, None, dtype)
 
 
@@ -108,7 +121,8 @@ def read(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> 
 
 
 def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
-    """Check the argument of a method that predicts. Return X where the parameters live, its home, and there.
+    """Check the argument of a method that predicts. Return X where the parameters live, its home, and the
+    backend that computes.
 
     Raises:
         ValueError: what scikit-learn's estimators raise; X in another place than the parameters, unless the
@@ -119,21 +133,20 @@ def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
     fitted = place(parameters)
     if on_host(X):
         if fitted[0] != "numpy" and estimator.device is None:
-            raise _elsewhere(estimator, method, fitted, ("numpy", "cpu"))
+            raise elsewhere(estimator, method, fitted, ("numpy", "cpu"))
         X = validate_data(estimator, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
         home = _home(X)
     else:
         X = _sound_X(estimator, X, reset=False)
         home = backend_of(X)
         if fitted != home.place and estimator.device is None:
-            raise _elsewhere(estimator, method, fitted, home.place)
-    backend = backend_of(parameters)
+            raise elsewhere(estimator, method, fitted, home.place)
+    if fitted[0] == home.name == "numpy":
+        return X, home, home
     if issparse(X):
-        if fitted[0] != "numpy":
-            raise _no_sparse(fitted[0])
-        return X.astype(backend.dtype, copy=False), home, replace(backend, xp=home.xp)
-    X = backend.move(X)
-    return backend.xp.astype(X, backend.dtype, copy=False), home, backend  # type: ignore[call-arg]
+        raise _no_sparse(fitted[0])
+    backend = backend_of(parameters)
+    return backend.move(X), home, backend
 
 
 def _read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
@@ -156,25 +169,31 @@ def _read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _sound(weight, "sample_weight", estimator, ensure_2d=False)
-    return home.xp.astype(weight, X.dtype)
+    return not_all_zero(home.xp.astype(weight, X.dtype), home)
+
+
+def not_all_zero(weight: Any, backend: Backend) -> Any:
+    """Return the weights. Raises ValueError, as scikit-learn does, if none of them counts."""
+    if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
 
 
 def _home(X: Any) -> Backend:
-    """Return NumPy's backend in the dtype of X, with sparse products if X is sparse."""
-    if not issparse(X):
+    """Return NumPy's backend in the dtype of X, and in the form that suits X."""
+    if not issparse(X) and X.flags.c_contiguous:
         return backend_of(X)
-    return replace(resolve("cpu", "numpy", X.dtype.name), xp=SparseProducts())
+    return replace(resolve("cpu", "numpy", X.dtype.name), xp=cast(Namespace, HostNamespace()))
 
 
 def _backend(estimator: Any, X: Any, home: Backend) -> Backend:
+    """Return where the network is to compute."""
     if estimator.device is None:
         return home
     backend = backend_for(estimator.device, home.dtype_name)
-    if not issparse(X):
-        return backend
-    if backend.name != "numpy":
+    if issparse(X) and backend.name != "numpy":
         raise _no_sparse(backend.name)
-    return home
+    return home if backend.place == home.place else backend
 
 
 def follow(estimator: Any, name: str, x: Any, X: Any) -> Any:
@@ -194,12 +213,11 @@ def _sound_X(estimator: Any, X: Any, *, reset: bool) -> Any:
     backend = backend_of(X)
     X = backend.move(X)
     xp: Any = backend.xp
-    if not xp.isdtype(X.dtype, "real floating") and X.ndim == 2:
-        if xp.isdtype(X.dtype, ("integral", "bool")) and backend.promotes:
-            X = xp.astype(X, xp.asarray(1.0, device=backend.device).dtype)
-        elif not xp.isdtype(X.dtype, "complex floating"):
-            raise _no_float(X, backend)
-    elif X.ndim == 2 and X.dtype not in (xp.float32, getattr(xp, "float64", xp.float32)):
+    if xp.isdtype(X.dtype, ("integral", "bool")) and backend.promotes:
+        X = xp.astype(X, xp.asarray(1.0, device=backend.device).dtype)
+    if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
+        X.dtype, "complex floating"
+    ):
         raise _no_float(X, backend)
     _sound(X, "X", estimator)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -223,8 +241,8 @@ def _sound(x: Any, name: str, estimator: Any, *, ensure_2d: bool = True) -> None
 
 def _no_float(X: Any, backend: Backend) -> ValueError:
     return ValueError(
-        f"X is {X.dtype}, which {backend.name} does not turn into floating point by itself: expected float32 "
-        "or float64. Convert X to the one you want"
+        f"X is {X.dtype}, expected float32 or float64: {backend.name} does not say which of the two to take, "
+        "so convert X"
     )
 
 
@@ -239,7 +257,8 @@ def _in_words(where: tuple[str, str]) -> str:
     return f"{where[0]} on {where[1]}"
 
 
-def _elsewhere(estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]) -> ValueError:
+def elsewhere(estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]) -> ValueError:
+    """Return the error that says where the parameters are, where X is, and what brings them together."""
     name = type(estimator).__name__
     return ValueError(
         f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed "

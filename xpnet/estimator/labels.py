@@ -19,9 +19,6 @@ __all__ = ["MULTILABEL", "Labels", "flat", "listed"]
 
 MULTILABEL = "multilabel-indicator"
 
-# Above this number of classes one-hot rows would rival X in memory: the loss then takes class indices.
-_MOST_ONE_HOT = 100
-
 
 @dataclass(frozen=True, eq=False)
 class Labels:
@@ -51,18 +48,18 @@ class Labels:
         return xp.searchsorted(_ordered(backend.move(self.classes), xp), _ordered(y, xp))
 
     def targets(self, y: Any, backend: Backend) -> Array:
-        """Return the network's targets (n, n_outputs) of 0 and 1, or indices (n,) for very many classes."""
+        """Return the network's targets: (n, n_outputs) of 0 and 1, or class indices (n,) for several classes.
+
+        One-hot rows would outweigh an X of few features.
+        """
         if self.kind == MULTILABEL:
             y = y.toarray() if issparse(y) else y
             return backend.xp.astype(backend.move(y), backend.dtype)
         indices = backend.move(self.indices(y))
         xp: Any = backend.xp
         if self.kind == "binary":
-            return xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)  # type: ignore[no-any-return]
-        if self.n_outputs > _MOST_ONE_HOT:
-            return indices
-        classes = xp.arange(self.n_outputs, dtype=indices.dtype, device=backend.device)
-        return xp.astype(xp.reshape(indices, (-1, 1)) == classes, backend.dtype)  # type: ignore[no-any-return]
+            indices = xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)
+        return indices
 
     def predict(self, z: Array, home: Backend) -> Any:
         """Return the labels (n,), or the matrix (n, n_outputs) of 0 and 1, for the network's z, on `home`."""
@@ -86,7 +83,7 @@ class Labels:
             if y.ndim == 1 and not (xp.isdtype(y.dtype, "real floating") and bool(xp.any(y != xp.round(y)))):
                 classes = xp.unique_values(y)
                 return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
-            if y.ndim == 2 and not bool(xp.any((y != 0) & (y != 1))):
+            if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
                 return cls(MULTILABEL, xp.arange(y.shape[1], device=backend_of(y).device))
         binarizer = LabelBinarizer().fit(to_host(y))
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
@@ -114,7 +111,7 @@ def _ordered(x: Any, xp: Any) -> Any:
 
 def flat(y: Any) -> Any:
     """Return y without the second dimension of a single column, with scikit-learn's warning."""
-    if y.ndim != 2 or y.shape[1] != 1 or issparse(y):
+    if y.ndim != 2 or y.shape[1] != 1:
         return y
     if on_host(y):
         return column_or_1d(y, warn=True)

@@ -10,6 +10,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from xpnet._typing import Array
 from xpnet.backend import Backend
 from xpnet.estimator.callbacks import Tasks
+from xpnet.estimator.objective import reported
 from xpnet.mlp import MLP
 from xpnet.training import gradient_in_chunks
 
@@ -35,7 +36,7 @@ def minimize_by_lbfgs(
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
         nonlocal stopped
-        estimator.loss_ = float(intermediate_result.fun)
+        estimator.loss_ = reported(mlp, float(intermediate_result.fun), intermediate_result.x)
         tasks.begin()
         if stopped := tasks.end(backend.asarray(intermediate_result.x)):
             raise StopIteration
@@ -49,5 +50,5 @@ def minimize_by_lbfgs(
         callback=after_iteration,
     )
     estimator.n_iter_ = result.nit if stopped else _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = float(result.fun)
+    estimator.loss_ = reported(mlp, float(result.fun), result.x)
     return backend.asarray(result.x)

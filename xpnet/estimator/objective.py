@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xpnet._typing import Array, Namespace
 from xpnet.backend import Backend
@@ -14,7 +15,18 @@ from xpnet.losses import LOSSES, Loss, quantile
 from xpnet.mlp import MLP
 from xpnet.ops import logistic
 
-__all__ = ["draw_parameters", "forward", "loss_of", "network", "network_for_lbfgs"]
+# Most elements of a layer's output while predicting: 16 MB in float32.
+_CHUNK_ELEMENTS = 2**22
+
+__all__ = [
+    "draw_parameters",
+    "forward",
+    "hidden_layers",
+    "loss_of",
+    "network",
+    "network_for_lbfgs",
+    "reported",
+]
 
 
 def network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
@@ -47,6 +59,15 @@ def network_for_lbfgs(estimator: Any, sizes: tuple[int, ...], total_weight: floa
     return MLP(sizes, estimator.activation, loss_of(estimator), l2=l2, label_smoothing=_smoothing(estimator))
 
 
+def reported(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
+    """Return the loss of lbfgs as the other solvers report it: the mean over several numeric outputs."""
+    if mlp.classifies or mlp.loss == LOSSES["poisson"]:
+        return loss
+    weights = theta[: mlp.layout.n_weights]
+    penalty = 0.5 * mlp.l2 * float(np.dot(weights, weights))
+    return (loss - penalty) / mlp.sizes[-1] + penalty
+
+
 def loss_of(estimator: Any) -> Loss:
     """Return the loss with the prediction that belongs to it."""
     if estimator.loss == "log_loss":
@@ -71,13 +92,23 @@ def draw_parameters(
     return weights, biases
 
 
+@lru_cache
+def hidden_layers(sizes: tuple[int, ...], activation: str | tuple[str, ...]) -> MLP:
+    """Return a network that knows its hidden layers, for predictions that ask for z."""
+    return MLP(sizes, activation)
+
+
 def forward(mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, backend: Backend) -> Array:
-    """Return the last z for X, or for the `rows` of X (an index array), 8192 rows at a time."""
+    """Return the last z for X, or for the `rows` of X (an index array), in chunks that bound the memory.
+
+    A chunk is cast to the dtype of the parameters.
+    """
     xp: Any = backend.xp
+    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes[1:])))
     outputs = []
-    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], CHUNK):
-        part = X if rows is None and X.shape[0] <= CHUNK else X[chunk, ...] if rows is None else None
-        part = xp.take(X, rows[chunk], axis=0) if part is None else part
+    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
+        part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
+        part = xp.astype(part, layers[0][0].dtype, copy=False)
         outputs.append(mlp.forward_layers(layers, part, xp=xp)[-1])
     return outputs[0] if len(outputs) == 1 else xp.concat(outputs)
 

@@ -34,10 +34,15 @@ def destination(device: str | ModuleType, now: Backend) -> Backend:
     Raises:
         InputError, BackendError: as `resolve`.
     """
+    if not isinstance(device, str | ModuleType):
+        raise InputError(
+            f"to_device: expected cpu, cuda, cuda:N, the name of a library or its namespace, got {device!r}"
+        )
     if isinstance(device, ModuleType):
         device = device.__name__.removeprefix("array_api_compat.").partition(".")[0]
         choose("namespace", device, LIBRARIES)
     name, _, rest = device.partition(":")
+    choose("device", name, ("cpu", "cuda", *LIBRARIES))
     if name in LIBRARIES:
         devices = LIBRARIES[name].devices
         stays = now.device_name.partition(":")[0] in devices

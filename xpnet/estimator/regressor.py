@@ -4,13 +4,16 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
 
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.callback import with_callbacks
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of
+from xpnet.backend import Backend, to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import flat
@@ -80,6 +83,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         scoring: Any = None,
         device: str | None = None,
     ) -> None:
+        # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @all_or_nothing
@@ -99,7 +103,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, validation_data)
 
-    @available_if(lambda self: self._goes_in_batches())
+    @available_if(lambda self: self._may_fit_partially())
     @all_or_nothing
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -109,8 +113,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers (n,) or (n, n_outputs), where X lives."""
-        z, home = self._forward(X, "predict")
-        xp: Any = backend_of(z).xp
+        z, home, xp = self._forward(X, "predict")
         y = home.move(loss_of(self).predict(z, xp=xp))
         return home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
 
@@ -124,13 +127,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         predicted = self.predict(X)
         given = read(self, X, y, sample_weight, reset=False)
         xp: Any = given.home.xp
-        columns = (given.X.shape[0], -1)
-        Y = xp.astype(xp.reshape(flat(given.y), columns), predicted.dtype)
+        y, n = flat(given.y), given.X.shape[0]
+        if n < 2 or y.shape != predicted.shape:  # about which scikit-learn has something to say
+            return float(r2_score(to_host(y), to_host(predicted)))
+        Y = xp.astype(xp.reshape(y, (n, -1)), predicted.dtype)
         weight = None if given.weight is None else given.home.move(given.weight)
-        return r2(Y, xp.reshape(predicted, columns), weight, xp=xp)
+        return r2(Y, xp.reshape(predicted, (n, -1)), weight, xp=xp)
 
-    def _read_targets(self, given: Given, *, first_pass: bool, incremental: bool) -> tuple[Any, Array]:
+    def _read_targets(self, given: Given, *, incremental: bool) -> tuple[Any, Array]:
         y = flat(given.y)
+        if issparse(y):
+            check_array(y, input_name="y")  # which raises
         Y = self._targets(y, given.backend)
         self.n_outputs_ = Y.shape[1]
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"

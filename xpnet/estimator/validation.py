@@ -2,21 +2,24 @@
 
 import math
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of, to_host
+from xpnet.backend import Backend, backend_of, library_of, to_host
 from xpnet.estimator.objective import forward
 from xpnet.mlp import MLP
 
-__all__ = ["Validation", "accuracy", "r2"]
+__all__ = ["Validation", "accuracy", "r2", "rows_of"]
 
 
-class Validation(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Validation:
     """The validation set of a fit.
 
     Attributes:
@@ -44,6 +47,7 @@ class Validation(NamedTuple):
         with np.errstate(all="ignore"):
             layers = mlp.layout.split(theta, xp=xp)
             z: Any = forward(mlp, layers, self.X, self.rows, backend=backend)
+            Y: Any = self.Y
             n = z.shape[0]
             weight = None if self.weight is None else xp.reshape(self.weight, (-1, 1))
             share = 1.0 / n if weight is None else weight / xp.sum(weight)
@@ -54,28 +58,36 @@ class Validation(NamedTuple):
                 return loss, self._scored_by_scikit_learn(estimator, layers)
             if not mlp.classifies:
                 return loss, r2(self.Y, mlp.criterion.predict(z, xp=xp), self.weight, xp=xp)
-            if z.shape[1] == 1 or estimator.out_activation_ == "logistic":
-                right = xp.all((z > 0.0) == (self.Y > 0.5), axis=1)
+            if estimator.out_activation_ == "softmax":
+                right = xp.argmax(z, axis=1) == Y
+            elif estimator.classes_.shape[0] == 1:
+                right = xp.all(Y < 0.5, axis=1)  # the answer is always the only class there is
             else:
-                right = xp.argmax(z, axis=1) == (self.Y if self.Y.ndim == 1 else xp.argmax(self.Y, axis=1))
+                right = xp.all((z > 0.0) == (Y > 0.5), axis=1)
             return loss, accuracy(right, self.weight, dtype=z.dtype, xp=xp)
 
     def _scored_by_scikit_learn(self, estimator: Any, layers: list[tuple[Array, Array]]) -> float:
         """Return the score of a copy of the model on the host, where scikit-learn's metrics compute."""
         model = copy(estimator)
-        vars(model).pop("_skl_callbacks", None)
+        for name in ("_skl_callbacks", "feature_names_in_"):
+            vars(model).pop(name, None)
         model.coefs_, model.intercepts_ = (list(arrays) for arrays in zip(*layers, strict=True))
         model.to_device("numpy")
-        X, y, weight = (to_host(array) for array in (self._rows_of_X(), self.y, self.weight))
+        X, y, weight = self._on_host
         options = {} if weight is None else {"sample_weight": weight}
         return float(check_scoring(estimator, estimator.scoring)(model, X, y, **options))
 
-    def _rows_of_X(self) -> Any:
-        if self.rows is None:
-            return self.X
-        if issparse(self.X):
-            return self.X[self.rows]
-        return backend_of(self.X).xp.take(self.X, self.rows, axis=0)
+    @cached_property
+    def _on_host(self) -> tuple[Any, Any, Any]:
+        X = self.X if self.rows is None else rows_of(self.X, self.rows)
+        return to_host(X), to_host(self.y), to_host(self.weight)
+
+
+def rows_of(x: Any, rows: Any) -> Any:
+    """Return the rows of a sparse matrix or an array of any library that an index array there names."""
+    if issparse(x) or library_of(x) == "numpy":
+        return x[rows]
+    return backend_of(x).xp.take(x, rows, axis=0)
 
 
 def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:
@@ -91,8 +103,8 @@ def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
 
     Where all targets of an output are equal: 1 if met, else 0, as in scikit-learn.
     """
-    w = 1.0 / Y.shape[0] if weight is None else xp.reshape(weight / xp.sum(weight), (-1, 1))
-    centred = Y - xp.sum(w * Y, axis=0)
+    w = xp.ones_like(Y[:, :1]) if weight is None else xp.reshape(weight, (-1, 1))
+    centred = Y - xp.sum(w * Y, axis=0) / xp.sum(w)
     residual = Y - predicted
     spread = xp.sum(w * centred * centred, axis=0)
     missed = xp.sum(w * residual * residual, axis=0)
