@@ -28,8 +28,8 @@ __all__ = ["DTYPES", "Backend", "backend_of", "library_of", "place", "resolve", 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
 
-# Temporaries of this many float32 elements, 512 KiB, still fit the second-level cache of a CPU core.
-_CPU_BLOCK = 131_072
+# Temporaries of this many bytes still fit the second-level cache of a CPU core.
+_CPU_BLOCK_BYTES = 2**19
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _bind(library: Library, device: str, dtype: str) -> Backend:
     if library.name == "cupy":
         handle.use()  # CuPy computes on the thread's current device, wherever the arrays are
     in_blocks = library.name in ("numpy", "torch", "array_api_strict") and not device.startswith("cuda")
-    block = _CPU_BLOCK if in_blocks else None
+    block = _CPU_BLOCK_BYTES // (8 if dtype == "float64" else 4) if in_blocks else None
     return Backend(library.name, cast(Namespace, xp), handle, device, getattr(xp, dtype), block)
 
 

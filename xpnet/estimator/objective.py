@@ -15,8 +15,8 @@ from xpnet.losses import LOSSES, Loss, quantile
 from xpnet.mlp import MLP
 from xpnet.ops import logistic
 
-# Most elements of a layer's output while predicting: 16 MB in float32.
-_CHUNK_ELEMENTS = 2**22
+# Most elements of a layer's output, or of X, while predicting: 8 MB in float32.
+_CHUNK_ELEMENTS = 2**21
 
 __all__ = [
     "draw_parameters",
@@ -104,7 +104,7 @@ def forward(mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, b
     A chunk is cast to the dtype of the parameters.
     """
     xp: Any = backend.xp
-    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes[1:])))
+    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
     outputs = []
     for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
         part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
