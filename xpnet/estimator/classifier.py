@@ -54,7 +54,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scoring: scikit-learn's name of a score, or a scorer, for validation; None is accuracy. It is computed
             on the host.
         device: None computes where X lives. "cpu", "cuda", "cuda:1", or the name of a library ("torch",
-            "torch:cpu") moves what it is given there, and the answers back.
+            "torch:cpu") moves what it is given there, and the answers back. float64 moved to JAX switches on
+            its 64-bit mode for the process.
 
     Attributes:
         classes_: (n_classes,) labels in ascending order, where X lives; labels that are text are NumPy's.
