@@ -10,7 +10,7 @@ from sklearn import metrics
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
-from xpnet import evaluation, training
+from xpnet import evaluation, resolve, training
 from xpnet.batches import one_hot, shuffle
 from xpnet.checkpoint import load_state, save_state
 from xpnet.errors import DivergenceError, InputError
@@ -441,3 +441,25 @@ def test_class_indices_train_as_one_hot_rows_do(backend, lend):
         losses = [record.train_loss for record in run]
         found.append([*losses, *evaluate(mlp, state.theta, X, Y, backend=backend)])
     assert found[0] == pytest.approx(found[1])
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(momentum=0.9)], ids=["adam", "momentum"])
+def test_momentum_that_fades_does_not_become_denormal(optimizer, monkeypatch):
+    # The last pixel is lit in one row only, which the first step sees and none after it.
+    X = np.random.default_rng(0).random((64, 5), dtype="float32")
+    X[:, 4] = np.arange(64) == 0
+    Y = one_hot(np.arange(64) % 3, 3).astype("float32")
+    backend, mlp, data = resolve("cpu"), MLP((5, 3)), {}
+
+    def rows(n, epoch):
+        return np.arange(4) if epoch == 0 else np.arange(4, n)
+
+    for every in (training._FLUSH_EVERY, 10**9):
+        monkeypatch.setattr(training, "_FLUSH_EVERY", every)
+        state = begin(backend, mlp, optimizer)
+        train(backend, state, X, Y, mlp=mlp, optimizer=optimizer, order=rows, batch_size=4, n_epochs=64)
+        denormal = [(m != 0.0) & (np.abs(m) < np.finfo("float32").tiny) for m in state.moments]
+        data[every] = sum(int(d.sum()) for d in denormal), state.theta
+    (flushed, theta), (left, expected) = data.values()
+    assert flushed == 0 < left
+    assert theta == pytest.approx(expected, rel=1e-6)

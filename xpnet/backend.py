@@ -58,6 +58,14 @@ class Backend:
         return self.name, self.device_name
 
     @property
+    def tiny(self) -> float | None:
+        """Where numbers begin to be too small for a CPU that computes eagerly; None if that is no concern."""
+        if self.block is None:
+            return None
+        info = np.finfo(self.dtype_name)
+        return float(info.tiny) / float(info.eps) ** 2
+
+    @property
     def promotes(self) -> bool:
         """Whether the library makes integers floating point by itself where both meet in a product."""
         return self.name in ("numpy", "cupy", "jax")

@@ -15,7 +15,17 @@ from typing import Protocol
 from xpnet._typing import Array, Namespace
 from xpnet.errors import InputError
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_by_norm", "update_in_blocks"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "clip_by_norm",
+    "flush_denormals",
+    "update_in_blocks",
+]
 
 Moments = tuple[Array, ...]
 Coefficients = tuple[float, ...]
@@ -63,6 +73,18 @@ def update_in_blocks(
         for m, new_part in zip(moments, new, strict=True):
             m[part] = new_part
     return theta, moments
+
+
+def flush_denormals(moments: Moments, tiny: float) -> Moments:
+    """Return the moments (owned) with all below `tiny` times the machine epsilon as zero.
+
+    The momentum of a weight that gets no gradient, that of a dark pixel for instance, shrinks by the same
+    factor each step until it is a denormal number, with which a CPU computes many times as slowly.
+    """
+    for m in moments:
+        m += tiny
+        m -= tiny
+    return moments
 
 
 def clip_by_norm(g: Array, max_norm: float, *, xp: Namespace) -> Array:

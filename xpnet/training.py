@@ -22,7 +22,17 @@ from xpnet.batches import CHUNK, Order, shuffle, slices
 from xpnet.errors import DivergenceError, InputError
 from xpnet.evaluation import Evaluation, evaluate
 from xpnet.mlp import MLP
-from xpnet.optimizers import Coefficients, Moments, Optimizer, clip_by_norm, update_in_blocks
+from xpnet.optimizers import (
+    Coefficients,
+    Moments,
+    Optimizer,
+    clip_by_norm,
+    flush_denormals,
+    update_in_blocks,
+)
+
+# A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
+_FLUSH_EVERY = 128
 
 __all__ = ["Best", "Epoch", "TrainState", "diverged", "epochs", "gradient_in_chunks", "start"]
 
@@ -168,6 +178,7 @@ def epochs(
     compiled_descend = backend.compile(descend, donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
+    tiny = backend.tiny
     visited, order_on_device = n, None
 
     while state.epoch < n_epochs and not _exhausted(state, patience):
@@ -195,6 +206,8 @@ def epochs(
                     )
             state.step += 1
             state.batch += 1
+            if tiny is not None and state.step % _FLUSH_EVERY == 0:
+                state.moments = flush_denormals(state.moments, tiny)
             if after_step is not None:
                 after_step(state)
 
