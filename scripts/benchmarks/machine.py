@@ -1,0 +1,80 @@
+"""What a result must say about where and when it was measured."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    *("xpnet", "numpy", "scikit-learn", "torch", "jax", "jaxlib", "onnxruntime"),
+    *("cupy-cuda12x", "cupy-cuda13x", "array-api-strict"),
+)
+
+
+def describe(argv, backends):
+    """Return date, command, machine and versions, for the head of a result."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": " ".join(["python scripts/benchmark.py", *argv]),
+        "machine": {"cpu": cpu(), "cores": cores(), "memory_gb": memory_gb(), "gpu": gpu(backends)},
+        "versions": versions(),
+    }
+
+
+def head(result):
+    """Return the line that stands above a table."""
+    machine = result["machine"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    if machine["gpu"]:
+        where += f"; {machine['gpu']}"
+    listed = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return f"{where}\n{listed}\n{result['date']}: `{result['command']}`"
+
+
+def versions():
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if "xpnet" not in found:  # run from a clone that is not installed
+        found["xpnet"] = __import__("xpnet").__version__
+    return found
+
+
+def cpu():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def cores():
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def memory_gb():
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9)
+    return None
+
+
+def gpu(backends):
+    """Return the name of the GPU that one of the backends computes on, or None."""
+    for backend in backends:
+        if not backend.device_name.startswith("cuda"):
+            continue
+        index = int(backend.device_name.partition(":")[2] or 0)
+        if backend.name == "torch":
+            return sys.modules["torch"].cuda.get_device_name(index)
+        if backend.name == "cupy":
+            return sys.modules["cupy"].cuda.runtime.getDeviceProperties(index)["name"].decode()
+        if backend.name == "jax":
+            return backend.device.device_kind
+    return None
