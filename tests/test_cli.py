@@ -798,7 +798,8 @@ def test_a_gpu_that_is_not_there_is_never_replaced_by_the_cpu(here, device):
     else:
         pytest.skip("there is a usable GPU")
     result = command(TRAIN, "--device", device, cwd=here)
-    assert_refused(result, f"device {device!r} is not usable", "To compute on the CPU choose the device cpu (--device cpu)")
+    remedy = "To compute on the CPU choose the device cpu (--device cpu)"
+    assert_refused(result, f"device {device!r} is not usable", remedy)
     for name in ("cupy", "torch", "jax"):
         reason = re.search(rf"^  {name}: (.+)$", result.err, flags=re.MULTILINE)[1]
         assert reason == LIBRARIES[name].problem(device)

@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits, load_wine, make_multilabel_classificat
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
+from sklearn.utils import check_array, get_tags
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -84,6 +84,7 @@ SOLVERS = {
     "sgd-invscaling": SGD | {"learning_rate": "invscaling", "power_t": 0.25},
     "sgd-adaptive": SGD | {"learning_rate": "adaptive", "tol": 1.0, "n_iter_no_change": 1},
 }
+X2, Y2 = digits(2)
 WEIGHT = np.random.default_rng(0).uniform(0.0, 2.0, ROWS) * (np.arange(ROWS) % 7 > 0)
 
 
@@ -179,6 +180,22 @@ def test_early_stopping_stops_where_scikit_learn_stops(problem, solver, weight):
     options = options | SOLVERS[solver] | {"early_stopping": True, "validation_fraction": 0.2, "tol": 0.01}
     more = {"learning_rate_init": 0.02, "n_iter_no_change": 3, "max_iter": 100}
     assert assert_same(name, X, y, weight, **(options | more)).n_iter_ < 100
+
+
+@weighted
+@pytest.mark.parametrize(
+    ("name", "y"),
+    [
+        ("MLPClassifier", np.full(ROWS, 3)),
+        ("MLPClassifier", np.full(ROWS, "only")),
+        ("MLPRegressor", np.full(ROWS, 2.5)),
+        ("MLPRegressor", np.full(ROWS, 0.1)),  # whose mean is another number, after rounding
+        ("MLPRegressor", np.column_stack([numbers()[1], np.full(ROWS, 2.5)])),
+    ],
+    ids=["one-class", "one-name", "one-number", "one-rounded-number", "one-number-of-two"],
+)
+def test_early_stopping_on_targets_that_are_all_the_same(name, y, weight):
+    assert len(assert_same(name, X2, y, weight, early_stopping=True).validation_scores_) == 6
 
 
 @pytest.mark.parametrize(
@@ -286,6 +303,15 @@ def test_partial_fit_waits_for_the_classes_that_did_not_come_yet():
         estimator.partial_fit(X[y < 4], y[y < 4], classes=range(10)).partial_fit(X[y >= 4], y[y >= 4])
 
     assert_same("MLPClassifier", *digits(10), learn=two_halves, shuffle=False)
+
+
+def test_partial_fit_takes_a_column_of_labels_with_all_the_classes():
+    def a_column(estimator, X, y, weight):
+        for _ in range(2):
+            estimator.partial_fit(X, y[:, None], classes=[0, 1, 2])
+
+    theirs = assert_same("MLPClassifier", *digits(2), learn=a_column, shuffle=False)
+    assert theirs.classes_.tolist() == [0, 1, 2]
 
 
 def fit_twice(estimator, *data):
@@ -486,7 +512,6 @@ SAME_MEANING = {
 MORE_VALUES = dict.fromkeys(["activation", "solver", "learning_rate", "verbose"], "foo")
 
 
-X2, Y2 = digits(2)
 NAN, INF = np.where(X2 > 0.9, np.nan, X2), np.where(X2 > 0.9, np.inf, X2)
 BEYOND_FLOAT64 = SGD | {"learning_rate_init": 1e308, "activation": "identity"}
 MISUSE = {
@@ -562,6 +587,67 @@ def test_misuse_is_refused_in_scikit_learns_words(name, case):
     assert ours == theirs
 
 
+def with_one(value):
+    x = X2.copy()
+    x[3, 1] = value
+    return x
+
+
+TO_PREDICT = {
+    "plain": X2,
+    "float32": X2.astype(np.float32),
+    "float16": X2.astype(np.float16),
+    "big-endian": X2.astype(">f8"),
+    "Fortran": np.asfortranarray(X2),
+    "backwards": X2[::-1, ::-1],
+    "one row": X2[:1],
+    "integers": (16 * X2).astype(int),
+    "booleans": X2 > 0.5,
+    "objects": X2.astype(object),
+    "a masked array": np.ma.array(X2),
+    "a list": X2.tolist(),
+    "a sum beyond float32": np.full((1000, 64), 1e36, dtype=np.float32),
+    "a sum beyond float64": np.full((1000, 64), 1e306),
+    "NaN": with_one(np.nan),
+    "NaN in float32": with_one(np.nan).astype(np.float32),
+    "infinity": with_one(np.inf),
+    "minus infinity": with_one(-np.inf),
+    "infinities that cancel": np.array([[np.inf, -np.inf] * 32]),
+    "fewer columns": X2[:, 1:],
+    "more columns": np.hstack([X2, X2]),
+    "no columns": X2[:, :0],
+    "no rows": X2[:0],
+    "one dimension": X2[0],
+    "three dimensions": X2[:, :, None],
+    "no dimension": np.array(1.0),
+    "complex": X2 * 1j,
+    "words": np.full(X2.shape, "word", dtype=object),
+    "a matrix": np.matrix(X2),
+}
+
+
+def outcome(method, x):
+    """What a method answers, or how it refuses; and the warnings it gives meanwhile."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            answer = method(x)
+        except (TypeError, ValueError) as refusal:
+            answer = [type(refusal), str(refusal)]
+    return [answer, [[each.category, str(each.message)] for each in caught]]
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["", "named"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_x_is_predicted_or_refused_as_by_scikit_learn(name, named):
+    X = pytest.importorskip("pandas").DataFrame(X2).add_prefix("x") if named else X2
+    ours, theirs = (getattr(module, name)(**SMALL).fit(X, Y2) for module in (xpnet, neural_network))
+    for case, x in TO_PREDICT.items():
+        for method in ("predict", "predict_proba")[: 1 + (name == "MLPClassifier")]:
+            got, expected = (outcome(getattr(model, method), x) for model in (ours, theirs))
+            assert_alike(got, expected, 1e-10, f"{method}, {case}")
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("parameter", [*SAME_MEANING, *MORE_VALUES])
 def test_wrong_parameter_values_are_refused(name, parameter):
@@ -570,6 +656,15 @@ def test_wrong_parameter_values_are_refused(name, parameter):
     assert ours[0] is theirs[0] is InvalidParameterError
     end = len(theirs[1]) if parameter in SAME_MEANING else theirs[1].index(" must be")
     assert ours[1][:end] == theirs[1][:end]
+
+
+@pytest.mark.parametrize("learn", [fit, partial_fit])
+@pytest.mark.parametrize("container", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
+def test_sparse_targets_of_a_regressor_are_refused_in_the_words_of_check_array(container, learn):
+    targets = container(numbers(3)[1])
+    refused = error(partial(check_array, input_name="y"), targets)
+    assert refused[0] is TypeError
+    assert error(learn, xpnet.MLPRegressor(**SMALL), X2, targets) == refused
 
 
 def test_a_wrong_loss_is_refused():

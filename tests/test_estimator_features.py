@@ -14,7 +14,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit, log_expit, log_softmax
 from sklearn import metrics, neural_network
 from sklearn.callback import ProgressBar, ScoringMonitor
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, PoissonRegressor, QuantileRegressor
 from sklearn.metrics import get_scorer, log_loss, mean_poisson_deviance, mean_squared_error
 from sklearn.utils._param_validation import InvalidParameterError
@@ -201,6 +201,33 @@ def test_a_class_weight_for_no_class_is_named():
         classifier(class_weight={0: 2.0, 7: 1.0}).fit(X, CLASSES)
 
 
+@pytest.mark.parametrize("weight", [math.inf, math.nan, -1.0])
+def test_class_weights_are_finite_and_not_negative(weight):
+    with pytest.raises(ValueError, match="class_weight"):
+        classifier(class_weight={0: weight}).fit(X, CLASSES)
+
+
+ONLY_0, ALL_BUT_ONE_0 = CLASSES == 0, np.where(np.arange(N) == 7, 1.0, 0.0)
+WEIGHTLESS = {
+    "class_weight": lambda: classifier(class_weight={0: 0.0, 1: 0.0, 2: 0.0}).fit(X, CLASSES),
+    "class_weight, lbfgs": lambda: classifier(class_weight={0: 0, 1: 0}, solver="lbfgs").fit(X, BINARY),
+    "class_weight of a part": lambda: classifier(class_weight={0: 0.0}).partial_fit(
+        X[ONLY_0], CLASSES[ONLY_0], classes=[0, 1, 2]
+    ),
+    "class_weight and sample_weight": lambda: classifier(class_weight={0: 0.0}).fit(X, CLASSES, 1.0 * ONLY_0),
+    # The one row that counts is held out, or no row held out counts.
+    "classes held out": lambda: classifier(early_stopping=True).fit(X, CLASSES, ALL_BUT_ONE_0),
+    "numbers held out": lambda: regressor(early_stopping=True).fit(X, NUMBERS, ALL_BUT_ONE_0),
+    "validation_data": lambda: regressor().fit(X, NUMBERS, validation_data=(X, NUMBERS, 0.0 * WEIGHT)),
+}
+
+
+@pytest.mark.parametrize("act", WEIGHTLESS.values(), ids=WEIGHTLESS)
+def test_weights_that_are_all_0_are_refused(act):
+    with pytest.raises(ValueError, match="weights must contain at least one non-zero number"):
+        act()
+
+
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])
 def test_multi_label_has_no_class_weight(class_weight):
     with pytest.raises(ValueError, match="class_weight"):
@@ -343,6 +370,15 @@ def test_robust_losses_are_not_drawn_to_outliers():
     assert max(errors["huber"], errors["absolute_error"]) < 0.5 * errors["squared_error"]
 
 
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_lbfgs_reports_the_mean_over_the_outputs(weight):
+    model = regressor(solver="lbfgs", alpha=2.0).fit(X, TWO_NUMBERS, weight)
+    penalty = 2.0 / 2 * sum(np.sum(W**2) for W in model.coefs_) / (N if weight is None else weight.sum())
+    error = 0.5 * mean_squared_error(TWO_NUMBERS, model.predict(X), sample_weight=weight)
+    assert model.loss_ == pytest.approx(error + penalty, rel=1e-10)
+    assert penalty > 0.01 * error
+
+
 @pytest.mark.parametrize("y", [-COUNTS - 1.0, np.column_stack([COUNTS, -COUNTS])], ids=["one", "two"])
 def test_poisson_refuses_negative_targets(y):
     with pytest.raises(ValueError, match=r"(?i)(poisson.*negative|negative.*poisson)"):
@@ -406,6 +442,13 @@ def test_no_validation_set_no_validation_loss():
     model = regressor().fit(X, NUMBERS)
     assert model.validation_loss_curve_ is None
     assert model.validation_scores_ is None
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@both_classes
+def test_lbfgs_has_no_validation_loss(make, y, early_stopping):
+    model = make(solver="lbfgs", early_stopping=early_stopping).fit(X, y)
+    assert model.validation_loss_curve_ is None
 
 
 @each_kind
@@ -524,6 +567,36 @@ def test_a_warm_start_draws_the_shuffles_of_scikit_learn(make, y):
     kind = neural_network.MLPClassifier if make is classifier else neural_network.MLPRegressor
     theirs = kind(hidden_layer_sizes=(8,), random_state=0, **settings).fit(X, y).fit(X, y)
     assert_same_fit(make(**settings).fit(X, y).fit(X, y), theirs, rel=1e-10)
+
+
+WAYS = {
+    "plain": {"solver": "adam", "early_stopping": False},
+    "watched": {"solver": "adam", "early_stopping": False},  # with validation_data
+    "stopping": {"solver": "adam", "early_stopping": True},
+    "lbfgs": {"solver": "lbfgs", "early_stopping": False},
+}
+
+
+@pytest.mark.parametrize(("first", "then"), [ways for ways in product(WAYS, WAYS) if ways[0] != ways[1]])
+@both_classes
+def test_a_warm_start_may_go_another_way_and_records_it(make, y, first, then):
+    model = make(warm_start=True)
+    for way in (first, then):
+        before = [*getattr(model, "coefs_", [])]
+        model.set_params(**WAYS[way]).fit(X, y, validation_data=(X, y) if way == "watched" else None)
+        assert model.n_iter_ == 5
+    if then != "lbfgs":  # a step of Adam is about as long as its rate, 0.001: it has gone on from there
+        assert max(np.abs(W - V).max() for W, V in zip(model.coefs_, before, strict=True)) < 0.05
+    assert len(model.loss_curve_) == 5 * sum(way != "lbfgs" for way in (first, then))
+    epochs = 5 * sum(way in ("watched", "stopping") for way in (first, then))
+    for record in (model.validation_scores_, model.validation_loss_curve_):
+        assert record is None if epochs == 0 else len(record) == epochs
+    if epochs:
+        assert model.best_validation_score_ == max(model.validation_scores_)
+    if then == "watched":
+        assert model.validation_scores_[-1] == pytest.approx(model.score(X, y), rel=1e-10)
+    if then in ("plain", "watched"):
+        assert model.best_loss_ == min(model.loss_curve_[-5:])
 
 
 def test_a_warm_start_wants_the_same_network():
@@ -740,6 +813,25 @@ def test_validation_scores_are_those_of_scikit_learns_scorer(make, y, scoring):
     assert len(model.validation_scores_) == 8
     assert model.validation_scores_[-1] == pytest.approx(scorer(model, X_val, y_val), rel=1e-12)
     assert len(set(model.validation_scores_)) > 1
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["set-aside", "given"])
+@pytest.mark.parametrize(
+    ("make", "y", "scoring"),
+    [(classifier, STRINGS, "neg_log_loss"), (regressor, NUMBERS, "neg_mean_absolute_error")],
+    ids=["classifier", "regressor"],
+)
+def test_scoring_takes_data_frames_without_a_warning(make, y, scoring, held):
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=["a", "b", "c", "d"])
+    params = {"scoring": scoring, "early_stopping": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = make(**params).fit(frame, y, validation_data=(frame, y) if held else None)
+        model.predict(frame)
+    plain = make(**params).fit(X, y, validation_data=(X, y) if held else None)
+    assert model.validation_scores_ == plain.validation_scores_
+    assert model.feature_names_in_.tolist() == ["a", "b", "c", "d"]
 
 
 def test_early_stopping_keeps_the_best_by_this_score():
@@ -1172,6 +1264,17 @@ def test_early_stopping_keeps_the_best_of_a_fit_that_diverges(make, y):
     calm = make(early_stopping=True, learning_rate=rate, max_iter=2).fit(X, y)
     assert parameters(model).tolist() == parameters(calm).tolist()
     assert model.best_validation_score_ == max(calm.validation_scores_)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["set-aside", "given"])
+@pytest.mark.parametrize("scored", [False, True], ids=["", "scoring"])
+@both_classes
+def test_early_stopping_has_nothing_to_keep_of_a_fit_that_diverges_at_once(make, y, scored, held):
+    scoring = ("accuracy" if make is classifier else "r2") if scored else None
+    model = make(early_stopping=True, learning_rate=explodes, scoring=scoring)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        model.fit(X, y, validation_data=(X, y) if held else None)
+    assert not hasattr(model, "coefs_")
 
 
 def test_training_goes_on_after_a_partial_fit_that_failed():

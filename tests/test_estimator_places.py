@@ -11,17 +11,18 @@ import tracemalloc
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from time import process_time
 
 import array_api_compat
 import numpy as np
 import pytest
 from conftest import Place
 from sklearn import neural_network
-from sklearn.exceptions import DataConversionWarning
+from sklearn.exceptions import DataConversionWarning, UndefinedMetricWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
 from xpnet import MLPClassifier, MLPRegressor, resolve
-from xpnet.errors import BackendError
+from xpnet.errors import BackendError, InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 REPOSITORY = Path(__file__).parents[1]
@@ -230,6 +231,36 @@ def test_a_column_of_targets_is_taken_with_scikit_learns_warning(backend, lend):
     assert fitted.predict(lend(X)).shape == (60,)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+def test_partial_fit_takes_a_column_of_labels_with_all_the_classes(backend, lend):
+    expected = classifier().partial_fit(X, BINARY, classes=[0, 1, 2])
+    fitted = classifier().partial_fit(lend(X), lend(BINARY[:, None]), classes=[0, 1, 2])
+    assert backend.to_numpy(fitted.classes_).tolist() == [0, 1, 2]
+    assert fitted.loss_curve_ == close(backend, expected.loss_curve_)
+
+
+def test_early_stopping_on_targets_that_are_all_the_same(backend, lend):
+    fitted = classifier(early_stopping=True).fit(lend(X), lend(np.full(60, 3)))
+    assert fitted.validation_scores_ == [1.0] * 3
+    fitted = regressor(early_stopping=True).fit(lend(X), lend(np.full(60, 2.5)))
+    assert fitted.validation_scores_ == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y"),
+    [(classifier(alpha=0.0, early_stopping=True), CLASSES), (regressor(alpha=0.0, solver="lbfgs"), TARGET)],
+    ids=["classes, adam, stopping", "target, lbfgs"],
+)
+def test_tiny_weights_weigh_as_much_as_large_ones(estimator, y, backend, lend):
+    large, tiny = (fresh(estimator).fit(lend(X), lend(y), lend(scale * WEIGHT)) for scale in (1.0, 1e-33))
+    assert tiny.loss_ == close(backend, large.loss_)
+    for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):
+        mine, theirs = (getattr(model, name, None) for model in (tiny, large))
+        assert mine is theirs is None or mine == close(backend, theirs), name
+    score = tiny.score(lend(X), lend(y), lend(1e-33 * WEIGHT))
+    assert score == close(backend, large.score(lend(X), lend(y), lend(WEIGHT)))
+
+
 def test_torch_tensors_that_require_a_gradient_get_none():
     torch = pytest.importorskip("torch")
     x = torch.tensor(X, requires_grad=True)
@@ -299,6 +330,19 @@ def test_labels_of_every_dtype_come_back_in_it(dtype, backend, lend):
     assert fitted.score(lend(X), lend(y)) == close(backend, expected.score(X, BINARY))
 
 
+@pytest.mark.parametrize("dtype", ["bool", "float"])
+def test_matrices_of_labels_of_every_dtype_are_taken(dtype, backend, lend):
+    expected = neural_network.MLPClassifier(**SMALL, early_stopping=True).fit(X, LABELS.astype(dtype), WEIGHT)
+    y = lend(LABELS.astype(dtype))
+    fitted = classifier(early_stopping=True).fit(lend(X), y, lend(WEIGHT))
+    assert fitted.loss_curve_ == close(backend, expected.loss_curve_)
+    assert fitted.validation_scores_ == close(backend, expected.validation_scores_)
+    answers = fitted.predict(lend(X))
+    assert lives(backend, answers, lend(LABELS).dtype)
+    assert backend.to_numpy(answers).tolist() == expected.predict(X).tolist()
+    assert fitted.score(lend(X), y) == close(backend, expected.score(X, LABELS.astype(dtype)))
+
+
 # device=
 
 
@@ -345,6 +389,11 @@ def test_a_missing_gpu_is_named_and_leaves_no_trace(device):
 def test_an_unknown_device_is_named(device):
     with pytest.raises((ValueError, BackendError), match=device.partition(":")[2] or device):
         classifier(device=device).fit(X, BINARY)
+
+
+def test_an_unknown_device_is_answered_with_those_there_are():
+    with pytest.raises(InputError, match=r"'foo'.*\bcpu, cuda, numpy, cupy, torch, jax, array_api_strict\b"):
+        classifier(device="foo").fit(X, BINARY)
 
 
 def test_device_moves_x_from_everywhere_and_the_answers_back(backend, lend):
@@ -420,6 +469,13 @@ def test_a_target_that_cannot_be_had_is_named_and_moves_nothing(target):
     assert fitted.predict(X).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("target", [None, 3])
+def test_a_target_that_is_no_place_is_answered_with_what_is_expected(target):
+    fitted = regressor().fit(X, TARGET)
+    with pytest.raises(InputError, match=rf"expected cpu, cuda, .*library or its namespace, got {target}$"):
+        fitted.to_device(target)
+
+
 # Mixtures
 
 
@@ -463,6 +519,28 @@ def test_x_of_another_library_than_in_fit_is_refused_unless_device_says_where(ba
         expected = backend.to_numpy(getattr(fitted, method)(lend(X)))
         assert lives(other, answers, answers.dtype)
         assert other.to_numpy(answers) == close(backend, expected)
+
+
+def test_training_goes_on_only_where_it_began_unless_device_says_where(backend, lend):
+    other = elsewhere(backend)
+    data = other.asarray(X), other.asarray(CLASSES)
+    here, free = (
+        classifier(warm_start=True, device=device).fit(lend(X), lend(CLASSES))
+        for device in (None, f"{backend.name}:{backend.device_name}")
+    )
+    for method in ("fit", "partial_fit"):
+        expected = [bits(backend, array) for array in parameters(here)]
+        with pytest.raises(ValueError, match=rf"MLPClassifier\.{method}\(\).* same device") as caught:
+            getattr(here, method)(*data)
+        assert f"{backend.name} on {backend.device_name}" in str(caught.value)
+        assert f"{other.name} on {other.device_name}" in str(caught.value)
+        assert [bits(backend, array) for array in parameters(here)] == expected
+
+        getattr(free, method)(*data)
+        getattr(here, method)(lend(X), lend(CLASSES))
+        assert free.loss_curve_ == close(backend, here.loss_curve_)
+        assert all(lives(backend, array) for array in parameters(free))
+    assert len(free.loss_curve_) == 3 + 3 + 1
 
 
 def test_another_device_of_one_library_is_another_place():
@@ -515,6 +593,17 @@ def test_whole_numbers_become_floating_point_only_where_the_library_does_so(dtyp
         assert lives(backend, estimator.predict_proba(backend.asarray(whole)), default)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_half_precision_is_refused(library, dtype):
+    xp = pytest.importorskip(library)
+    x, half = xp.asarray(X), xp.asarray(X, dtype=getattr(xp, dtype))
+    fitted = regressor().fit(x, x[:, 0])
+    for act in (lambda: regressor().fit(half, x[:, 0]), lambda: fitted.predict(half)):
+        with pytest.raises(ValueError, match=rf"{dtype}, expected float32 or float64"):
+            act()
+
+
 def changed(x, entry):
     x = x.astype(float)
     x[(3, *[1] * (x.ndim - 1))] = entry
@@ -538,6 +627,7 @@ UNUSABLE = {
     "fewer weights": (X, CLASSES, WEIGHT[:59]),
     "a column of weights": (X, CLASSES, WEIGHT[:, None]),
     "NaN in the weights": (X, CLASSES, changed(WEIGHT, np.nan)),
+    "weights of 0": (X, CLASSES, 0.0 * WEIGHT),
 }
 UNUSABLE_TARGETS = {
     "NaN in y": (X, changed(TARGET, np.nan)),
@@ -547,6 +637,7 @@ UNUSABLE_TARGETS = {
     "no rows": (X[:0], TARGET[:0]),
     "infinity in the weights": (X, TARGET, changed(WEIGHT, np.inf)),
     "weights of no row": (X, TARGET, WEIGHT[:0]),
+    "weights of 0": (X, TARGET, 0.0 * WEIGHT),
 }
 
 
@@ -582,6 +673,29 @@ def test_what_scikit_learn_refuses_to_predict_is_refused_in_its_words(backend, l
     for data in ((X, CLASSES[:59]), (X, CLASSES, WEIGHT[:59])):
         with pytest.raises(ValueError, match=r"\b59\b.*\b60\b|\b60\b.*\b59\b"):
             mine.score(*map(lend, data))
+
+
+def test_scores_for_other_rows_or_outputs_are_refused_in_scikit_learns_words(backend, lend):
+    cases = [
+        (classifier(), NAMES, NAMES[1:]),
+        (classifier(), NAMES.tolist(), NAMES[1:].tolist()),
+        (regressor(), TARGET, TARGETS),
+        (regressor(), TARGETS, TARGET),
+        (regressor(), TARGETS, 1.0 * LABELS),
+    ]
+    for mine, y, other in cases:
+        theirs = getattr(neural_network, type(mine).__name__)(**SMALL).fit(X, y)
+        place = (lambda y: y) if isinstance(mine, MLPClassifier) else lend
+        mine.fit(lend(X), place(y))
+        expected = refusal(theirs.score, X, other)
+        assert "inconsistent numbers of samples" in expected or "different number of output" in expected
+        assert refusal(mine.score, lend(X), place(other)) == expected
+
+
+def test_the_score_of_one_row_of_targets_is_nan_with_scikit_learns_warning(backend, lend):
+    fitted = regressor().fit(lend(X), lend(TARGET))
+    with pytest.warns(UndefinedMetricWarning, match="not well-defined with less than two samples"):
+        assert np.isnan(fitted.score(lend(X[:1]), lend(TARGET[:1])))
 
 
 def test_large_numbers_whose_sum_overflows_are_taken_for_finite(backend, lend):
@@ -769,6 +883,66 @@ def test_x_is_not_copied(device, kind, weighted, early_stopping):
     assert peak(estimator.fit, x, y, *[weight] * weighted) < most
     assert peak(estimator.predict, x) < most
     assert peak(estimator.score, x, y) < most
+
+
+def frame(x):
+    return pytest.importorskip("pandas").DataFrame(x)
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "columns of a wider one": lambda x: np.hstack([x, x[:, :9]])[:, : x.shape[1]],
+    "DataFrame": frame,
+    "DataFrame in Fortran's order": lambda x: frame(np.asfortranarray(x)),
+}
+
+
+def trained(x, y):
+    """A model, and the processor time that its training took."""
+    model = MLPClassifier((64,), batch_size=50, max_iter=1, early_stopping=True, random_state=0)
+    start = process_time()
+    model.fit(x, y)
+    return model, process_time() - start
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_x_of_any_layout_is_not_copied_and_is_trained_on_about_as_fast(layout):
+    plain, labels = (a[:10_000] for a in large()[:2])  # 20 MB
+    x = layout(plain)
+    most = 0.3 * plain.nbytes
+    assert peak(trained, x, labels) < most
+    runs = [[trained(each, labels) for each in (plain, x)] for _ in range(2)]
+    expected, model = (run[0] for run in runs[0])
+    assert peak(model.predict, x) < most
+    assert peak(model.score, x, labels) < most
+    assert model.loss_curve_ == expected.loss_curve_
+    assert model.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_, rel=1e-6)
+    assert (
+        model.predict(x).tolist() == model.predict(frame(plain) if hasattr(x, "columns") else plain).tolist()
+    )
+    standard, time = (min(run[i][1] for run in runs) for i in range(2))
+    assert time < 4 * standard  # more than that, if all of X were put in order for every batch
+
+
+@pytest.mark.parametrize("device", ["numpy", "array_api_strict:device1"])
+def test_x_of_another_precision_is_not_converted_as_a_whole(device):
+    backend = there(device)
+    x, labels, target = (backend.xp.asarray(a, device=backend.device) for a in large()[:3])
+    few = backend.asarray(large()[0][:500])  # in float64
+    most = 0.4 * large()[0].nbytes
+    model = MLPClassifier((8,), max_iter=1).fit(few, labels[:500])
+    assert peak(model.predict_proba, x) < most
+    assert peak(model.score, x, labels) < most
+    model = MLPRegressor(hidden_layer_sizes=(8,), max_iter=1).fit(few, few[:, 1])
+    assert peak(model.predict, x) < most
+    assert peak(model.score, x, target) < most
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_classes_take_less_memory_than_few_features(dtype):
+    x = np.random.default_rng(0).standard_normal((100_000, 20), dtype=dtype)
+    model = MLPClassifier((8,), max_iter=1, batch_size=1000)
+    assert peak(model.fit, x, np.arange(len(x)) % 100) < 0.5 * x.nbytes
 
 
 def test_x_of_torch_is_not_copied():

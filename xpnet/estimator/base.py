@@ -299,13 +299,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
         return held
 
-    def _forward(self, X: Any, method: str) -> tuple[Array, Backend, Any]:
-        """Return the last layer's z (n, n_outputs) where the parameters live, the home of X, and their xp."""
+    def _answer(self, X: Any, method: str, answer: Callable[[Any, Any], Array]) -> tuple[Array, Backend]:
+        """Return answer(z, xp) of the last layer's z (n, n_outputs), moved to the home of X; and this home.
+
+        It is asked for a chunk of rows at a time.
+        """
         X, home, backend = read_X(self, X, method)
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
-        return forward(hidden_layers(sizes, activation), layers, X, None, backend=backend), home, backend.xp
+        xp: Any = backend.xp
+        chunks = forward(hidden_layers(sizes, activation), layers, X, None, backend=backend)
+        answers = [answer(z, xp) for _, z in chunks]
+        return home.move(answers[0] if len(answers) == 1 else xp.concat(answers)), home
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays, and return the model.

@@ -163,25 +163,31 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the labels (n,), or a matrix (n, n_labels) of 0 and 1, where X lives."""
-        z, home, _ = self._forward(X, "predict")
-        return self._labels.predict(z, home)
+        likely, home = self._answer(X, "predict", lambda z, xp: self._labels.likeliest(z, xp))
+        return self._labels.names(likely, home)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
-        z, home, xp = self._forward(X, "predict_proba")
-        if self.out_activation_ == "softmax":
-            return home.move(softmax(z, xp=xp))
-        p = logistic(z, xp=xp)
-        return home.move(xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p)
+
+        def probabilities(z: Any, xp: Any) -> Array:
+            if self.out_activation_ == "softmax":
+                return softmax(z, xp=xp)
+            p = logistic(z, xp=xp)
+            return xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p
+
+        return self._answer(X, "predict_proba", probabilities)[0]
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithms of the probabilities (n, n_classes), finite also where those are not."""
-        z, home, xp = self._forward(X, "predict_log_proba")
-        if self.out_activation_ == "softmax":
-            z = z - xp.max(z, axis=1, keepdims=True)
-            return home.move(z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True)))
-        likely = -softplus(-z, xp=xp)
-        return home.move(xp.concat([-softplus(z, xp=xp), likely], axis=1) if self.n_outputs_ == 1 else likely)
+
+        def logarithms(z: Any, xp: Any) -> Any:
+            if self.out_activation_ == "softmax":
+                z = z - xp.max(z, axis=1, keepdims=True)
+                return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+            likely = -softplus(-z, xp=xp)
+            return xp.concat([-softplus(z, xp=xp), likely], axis=1) if self.n_outputs_ == 1 else likely
+
+        return self._answer(X, "predict_log_proba", logarithms)[0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the (weighted) share of rows whose labels are all right."""

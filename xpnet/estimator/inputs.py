@@ -139,7 +139,7 @@ def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
     if on_host(X):
         if fitted[0] != "numpy" and estimator.device is None:
             raise elsewhere(estimator, method, fitted, ("numpy", "cpu"))
-        X = validate_data(estimator, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(estimator, X, accept_sparse="csr", reset=False)
         home = _home(X)
     else:
         X = _sound_X(estimator, X, reset=False)

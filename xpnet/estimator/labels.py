@@ -42,7 +42,7 @@ class Labels:
     def indices(self, y: Any) -> Any:
         """Return the number of each label among the classes, (n,), where y lies. All must be among them."""
         if on_host(y):
-            return np.searchsorted(np.asarray(self.classes), y)
+            return np.searchsorted(to_host(self.classes), y)
         backend = backend_of(y)
         xp: Any = backend.xp
         return xp.searchsorted(_ordered(backend.move(self.classes), xp), _ordered(y, xp))
@@ -61,19 +61,23 @@ class Labels:
             indices = xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)
         return indices
 
-    def predict(self, z: Array, home: Backend) -> Any:
-        """Return the labels (n,), or the matrix (n, n_outputs) of 0 and 1, for the network's z, on `home`."""
-        xp: Any = backend_of(z).xp
-        likely: Any = z > 0.0 if z.shape[1] == 1 or self.kind == MULTILABEL else xp.argmax(z, axis=1)
+    def likeliest(self, z: Any, xp: Any) -> Array:
+        """Return the number of the likeliest class (n,), or the matrix (n, n_outputs) of 0 and 1, for z."""
         if self.kind == MULTILABEL:
-            y = home.move(xp.astype(likely, xp.asarray(1).dtype))
-            return csr_matrix(y) if self.sparse else y
-        if z.shape[1] == 1:
-            likely = xp.reshape(likely, (-1,))
-            likely = xp.astype(likely, xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
+            likely = xp.astype(z > 0.0, xp.asarray(1).dtype)
+        elif z.shape[1] == 1:
+            likely = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
+        else:
+            likely = xp.argmax(z, axis=1)
+        return likely  # type: ignore[no-any-return]
+
+    def names(self, likely: Any, home: Backend) -> Any:
+        """Return what the user calls the likeliest classes, on `home`."""
+        if self.kind == MULTILABEL:
+            return csr_matrix(likely) if self.sparse else likely
         if on_host(self.classes) and is_text(self.classes):
             return self.classes[to_host(likely)]
-        return home.xp.take(home.move(self.classes), home.move(likely), axis=0)
+        return home.xp.take(home.move(self.classes), likely, axis=0)
 
     @classmethod
     def of(cls, y: Any) -> "Labels":

@@ -1,7 +1,7 @@
 """The network an estimator trains, and its loss as scikit-learn reports it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -98,19 +98,19 @@ def hidden_layers(sizes: tuple[int, ...], activation: str | tuple[str, ...]) -> 
     return MLP(sizes, activation)
 
 
-def forward(mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, backend: Backend) -> Array:
-    """Return the last z for X, or for the `rows` of X (an index array), in chunks that bound the memory.
+def forward(
+    mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, backend: Backend
+) -> Iterator[tuple[slice, Array]]:
+    """Yield the last z for X, or for the `rows` of X (an index array), in chunks that bound the memory.
 
-    A chunk is cast to the dtype of the parameters.
+    A chunk is cast to the dtype of the parameters. With it comes the slice of the rows that it is for.
     """
     xp: Any = backend.xp
     size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
-    outputs = []
     for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
         part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
         part = xp.astype(part, layers[0][0].dtype, copy=False)
-        outputs.append(mlp.forward_layers(layers, part, xp=xp)[-1])
-    return outputs[0] if len(outputs) == 1 else xp.concat(outputs)
+        yield chunk, mlp.forward_layers(layers, part, xp=xp)[-1]
 
 
 def _smoothing(estimator: Any) -> float:

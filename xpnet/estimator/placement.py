@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.backend import Backend, library_of, place, resolve, to_host
 from xpnet.errors import BackendError, InputError, choose
-from xpnet.estimator.inputs import is_text
+from xpnet.estimator.inputs import is_text, on_host
 from xpnet.libraries import LIBRARIES
 
 __all__ = ["destination", "moved", "packed", "unpacked"]
@@ -51,42 +51,46 @@ def destination(device: str | ModuleType, now: Backend) -> Backend:
     return resolve(device, now.name if stays else None, now.dtype_name)
 
 
-def over_arrays(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a fitted attribute with `change` made to each array in it, also in a list or a dataclass."""
-    if library_of(value) is not None:
-        return change(value)
-    if type(value) in (list, tuple) and any(library_of(entry) is not None for entry in value):
-        return type(value)(change(entry) for entry in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: over_arrays(getattr(value, f.name), change) for f in fields(value)})
-    return value
-
-
 def moved(value: Any, backend: Backend) -> Any:
     """Return a fitted attribute with its numeric arrays on `backend`."""
-    return over_arrays(value, lambda x: x if library_of(x) == "numpy" and is_text(x) else backend.move(x))
+    return _change(value, _is_array, lambda x: x if on_host(x) and is_text(x) else backend.move(x))
 
 
 def packed(value: Any) -> Any:
     """Return a fitted attribute as it goes into a pickle: with host copies of arrays that are not NumPy's."""
-    return over_arrays(value, lambda x: x if library_of(x) == "numpy" else Packed(to_host(x), *place(x)))
+    return _change(value, _is_array, lambda x: x if on_host(x) else Packed(to_host(x), *place(x)))
 
 
 def unpacked(value: Any) -> Any:
     """Return what `packed` was given, where it lived; or, with a warning, on the host if that is not here."""
-    if isinstance(value, Packed):
-        try:
-            dtype = "float64" if value.contents.dtype == np.float64 else "float32"
-            backend = resolve(value.device, value.library, dtype)
-        except (BackendError, InputError) as error:
-            warnings.warn(
-                f"a model fitted on {value.library}, {value.device} is loaded as NumPy arrays: {error}",
-                stacklevel=2,
-            )
-            return value.contents
-        return backend.move(value.contents)
-    if type(value) in (list, tuple):
-        return type(value)(unpacked(entry) for entry in value)
+    return _change(value, lambda x: isinstance(x, Packed), _unpack)
+
+
+def _unpack(array: Packed) -> Any:
+    dtype = "float64" if array.contents.dtype == np.float64 else "float32"
+    try:
+        backend = resolve(array.device, array.library, dtype)
+    except (BackendError, InputError) as error:
+        warnings.warn(
+            f"a model fitted on {array.library}, {array.device} is loaded as NumPy arrays: {error}",
+            stacklevel=2,
+        )
+        return array.contents
+    return backend.move(array.contents)
+
+
+def _is_array(value: Any) -> bool:
+    return library_of(value) is not None
+
+
+def _change(value: Any, which: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
+    """Return a fitted attribute with `change` made to what is `which` in it, also in a list or a dataclass."""
+    if which(value):
+        return change(value)
+    if type(value) in (list, tuple) and any(map(which, value)):
+        return type(value)(map(change, value))
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: unpacked(getattr(value, f.name)) for f in fields(value)})
+        return replace(
+            value, **{f.name: _change(getattr(value, f.name), which, change) for f in fields(value)}
+        )
     return value

@@ -113,8 +113,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers (n,) or (n, n_outputs), where X lives."""
-        z, home, xp = self._forward(X, "predict")
-        y = home.move(loss_of(self).predict(z, xp=xp))
+        predict = loss_of(self).predict
+        y, home = self._answer(X, "predict", lambda z, xp: predict(z, xp=xp))
         return home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

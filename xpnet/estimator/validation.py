@@ -46,25 +46,26 @@ class Validation:
         xp: Any = backend.xp
         with np.errstate(all="ignore"):
             layers = mlp.layout.split(theta, xp=xp)
-            z: Any = forward(mlp, layers, self.X, self.rows, backend=backend)
-            Y: Any = self.Y
-            n = z.shape[0]
-            weight = None if self.weight is None else xp.reshape(self.weight, (-1, 1))
-            share = 1.0 / n if weight is None else weight / xp.sum(weight)
-            loss = float(mlp.criterion.loss_and_grad(z, self.Y, share, xp=xp)[0])
-            if not math.isfinite(float(xp.sum(z))):
-                return loss, math.nan
+            weight: Any = None if self.weight is None else xp.reshape(self.weight, (-1, 1))
+            share: Any = 1.0 / self.Y.shape[0] if weight is None else weight / xp.sum(weight)
+            total: Any = 0.0
+            sum_of_z: Any = 0.0
+            answers = []
+            predict = mlp.criterion.predict
+            for chunk, z in forward(mlp, layers, self.X, self.rows, backend=backend):
+                Y: Any = self.Y[chunk, ...]
+                part = share if weight is None else share[chunk, ...]
+                total = total + mlp.criterion.loss_and_grad(z, Y, part, xp=xp)[0]
+                sum_of_z = sum_of_z + xp.sum(z)
+                answers.append(_right(estimator, z, Y, xp) if mlp.classifies else predict(z, xp=xp))
+            if not math.isfinite(float(sum_of_z)):
+                return float(total), math.nan
             if estimator.scoring is not None:
-                return loss, self._scored_by_scikit_learn(estimator, layers)
+                return float(total), self._scored_by_scikit_learn(estimator, layers)
+            answer = xp.concat(answers)
             if not mlp.classifies:
-                return loss, r2(self.Y, mlp.criterion.predict(z, xp=xp), self.weight, xp=xp)
-            if estimator.out_activation_ == "softmax":
-                right = xp.argmax(z, axis=1) == Y
-            elif estimator.classes_.shape[0] == 1:
-                right = xp.all(Y < 0.5, axis=1)  # the answer is always the only class there is
-            else:
-                right = xp.all((z > 0.0) == (Y > 0.5), axis=1)
-            return loss, accuracy(right, self.weight, dtype=z.dtype, xp=xp)
+                return float(total), r2(self.Y, answer, self.weight, xp=xp)
+            return float(total), accuracy(answer, self.weight, dtype=backend.dtype, xp=xp)
 
     def _scored_by_scikit_learn(self, estimator: Any, layers: list[tuple[Array, Array]]) -> float:
         """Return the score of a copy of the model on the host, where scikit-learn's metrics compute."""
@@ -81,6 +82,15 @@ class Validation:
     def _on_host(self) -> tuple[Any, Any, Any]:
         X = self.X if self.rows is None else rows_of(self.X, self.rows)
         return to_host(X), to_host(self.y), to_host(self.weight)
+
+
+def _right(estimator: Any, z: Any, Y: Any, xp: Any) -> Any:
+    """Return for each row (n,) whether the network's answer is the label."""
+    if estimator.out_activation_ == "softmax":
+        return xp.argmax(z, axis=1) == Y
+    if estimator.classes_.shape[0] == 1:
+        return xp.all(Y < 0.5, axis=1)  # the answer is always the only class there is
+    return xp.all((z > 0.0) == (Y > 0.5), axis=1)
 
 
 def rows_of(x: Any, rows: Any) -> Any:
