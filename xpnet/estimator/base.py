@@ -10,10 +10,8 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -28,7 +26,7 @@ from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import draw_parameters, forward, hidden_layers, network, network_for_lbfgs
 from xpnet.estimator.placement import destination, moved, packed, unpacked
 from xpnet.estimator.saving import load_estimator, save_estimator
-from xpnet.estimator.validation import Validation, rows_of
+from xpnet.estimator.validation import Validation, rows_of, split
 from xpnet.mlp import MLP
 from xpnet.ops import ACTIVATIONS
 
@@ -234,8 +232,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if found != sizes:
             raise ValueError(
                 f"the model has layers of {found} units, but the data and hidden_layer_sizes ask for "
-                f"{sizes}: "
-                "to train another network set warm_start=False and call fit"
+                f"{sizes}: to train another network set warm_start=False and call fit"
             )
         xp: Any = backend.xp
         weights, biases = (
@@ -252,7 +249,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             return None, self._read_validation(validation_data, given)
         if not self.early_stopping:
             return None, None
-        rows, held = self._split(given.X.shape[0], self._strata(given.y))
+        rows, held = split(self, given.X.shape[0], self._strata(given.y))
         if len(held) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
@@ -265,39 +262,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             not_all_zero(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
         y = rows_of(given.y, held if on_host(given.y) else backend_of(given.y).asarray(held))
         return rows, Validation(given.X, xp.take(Y, there, axis=0), y, weight, there)
-
-    def _split(
-        self, n: int, strata: np.ndarray[Any, Any] | None
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Draw, as scikit-learn does, which of n rows to train on and which to hold out."""
-        options = {"random_state": self._random_state, "test_size": self.validation_fraction}
-        rows = np.arange(n)
-        if strata is None or self.n_outputs_ == 1:
-            return tuple(train_test_split(rows, stratify=strata, **options))
-        # scikit-learn does not stratify several classes, so classes too small for that must be no error here:
-        # a row that is the only one of its class is trained on.
-        alone = (np.bincount(strata) == 1)[strata]
-        alone = alone & ~alone.all()
-        try:
-            kept, held = train_test_split(rows[~alone], stratify=strata[~alone], **options)
-        except ValueError:
-            kept, held = train_test_split(rows[~alone], **options)
-        return np.concatenate([kept, rows[alone]]), held
-
-    def _read_held_out(self, data: Any, given: Given) -> Given:
-        """Check `validation_data` and return it where the network computes."""
-        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-            raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
-        X, y, weight = (*data, None)[:3]
-        held = read(self, X, y, weight, reset=False)
-        if held.backend.place != given.backend.place:
-            raise ValueError(
-                f"validation_data is {' on '.join(held.backend.place)}, the data to train on "
-                f"{' on '.join(given.backend.place)}: expected both in one place"
-            )
-        if issparse(held.X) != issparse(given.X):
-            raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
-        return held
 
     def _answer(self, X: Any, method: str, answer: Callable[[Any, Any], Array]) -> tuple[Array, Backend]:
         """Return answer(z, xp) of the last layer's z (n, n_outputs), moved to the home of X; and this home.

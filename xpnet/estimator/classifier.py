@@ -17,7 +17,7 @@ from xpnet.backend import to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
-from xpnet.estimator.validation import Validation, accuracy
+from xpnet.estimator.validation import Validation, accuracy, read_held_out
 from xpnet.losses import softmax
 from xpnet.ops import logistic, softplus
 
@@ -284,7 +284,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return to_host(indices).astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else to_host(indices)
 
     def _read_validation(self, data: Any, given: Given) -> Validation:
-        read_data = self._read_held_out(data, given)
+        read_data = read_held_out(self, data, given)
         y = flat(read_data.y)
         there, unknown, _ = self._labels.compare(y)
         if unknown:

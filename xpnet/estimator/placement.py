@@ -84,7 +84,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _change(value: Any, which: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
-    """Return a fitted attribute with `change` made to what is `which` in it, also in a list or a dataclass."""
+    """Return a fitted attribute with `change` made to all that is `which`, in a list or a dataclass, too."""
     if which(value):
         return change(value)
     if type(value) in (list, tuple) and any(map(which, value)):

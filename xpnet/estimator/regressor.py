@@ -18,7 +18,7 @@ from xpnet.estimator.base import BaseMLP, all_or_nothing
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import flat
 from xpnet.estimator.objective import loss_of
-from xpnet.estimator.validation import Validation, r2
+from xpnet.estimator.validation import Validation, r2, read_held_out
 
 __all__ = ["MLPRegressor"]
 
@@ -157,7 +157,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return None
 
     def _read_validation(self, data: Any, given: Given) -> Validation:
-        held = self._read_held_out(data, given)
+        held = read_held_out(self, data, given)
         y = flat(held.y)
         Y = self._targets(y, given.backend)
         if Y.shape[1] != self.n_outputs_:

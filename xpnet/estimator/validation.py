@@ -7,15 +7,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
 
 from xpnet._typing import Array
 from xpnet.backend import Backend, backend_of, library_of, to_host
+from xpnet.estimator.inputs import Given, read
 from xpnet.estimator.objective import forward
 from xpnet.mlp import MLP
 
-__all__ = ["Validation", "accuracy", "r2", "rows_of"]
+__all__ = ["Validation", "accuracy", "r2", "read_held_out", "rows_of", "split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,51 @@ class Validation:
     def _on_host(self) -> tuple[Any, Any, Any]:
         X = self.X if self.rows is None else rows_of(self.X, self.rows)
         return to_host(X), to_host(self.y), to_host(self.weight)
+
+
+def split(estimator: Any, n: int, strata: NDArray[Any] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw, as scikit-learn does, which of n rows to train on and which to hold out.
+
+    Args:
+        strata: (n,) class indices of which each gives its share, or (n, 1) for two classes; None: any rows.
+
+    Raises:
+        ValueError: of two classes one has too few rows, or no row would be left.
+    """
+    options = {"random_state": estimator._random_state, "test_size": estimator.validation_fraction}
+    rows = np.arange(n)
+    if strata is None or strata.ndim == 2:
+        return tuple(train_test_split(rows, stratify=strata, **options))
+    # scikit-learn does not stratify several classes, so classes too small for that must be no error here: a
+    # row that is the only one of its class is trained on.
+    alone = (np.bincount(strata) == 1)[strata]
+    alone = alone & ~alone.all()
+    try:
+        kept, held = train_test_split(rows[~alone], stratify=strata[~alone], **options)
+    except ValueError:
+        kept, held = train_test_split(rows[~alone], **options)
+    return np.concatenate([kept, rows[alone]]), held
+
+
+def read_held_out(estimator: Any, data: Any, given: Given) -> Given:
+    """Check `validation_data` and return it where the network computes.
+
+    Raises:
+        ValueError: not (X, y) or (X, y, sample_weight); what `fit` does not take; elsewhere than the data of
+            the fit; sparse where that is dense, or dense where it is sparse.
+    """
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
+    X, y, weight = (*data, None)[:3]
+    held = read(estimator, X, y, weight, reset=False)
+    if held.backend.place != given.backend.place:
+        raise ValueError(
+            f"validation_data is {' on '.join(held.backend.place)}, the data to train on "
+            f"{' on '.join(given.backend.place)}: expected both in one place"
+        )
+    if issparse(held.X) != issparse(given.X):
+        raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
+    return held
 
 
 def _right(estimator: Any, z: Any, Y: Any, xp: Any) -> Any:
