@@ -12,7 +12,7 @@ from benchmarks.contestants import usable_backends
 
 from xpnet.errors import BackendError, InputError
 
-SUBCOMMANDS = ("step", "scaling")
+SUBCOMMANDS = ("step", "accuracy", "predict", "startup", "scaling")
 
 
 def main(argv=None):

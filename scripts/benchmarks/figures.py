@@ -1,6 +1,7 @@
 """The pictures of the benchmark: bars in units of xpnet, lines in double logarithms."""
 
 import math
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -137,3 +138,61 @@ def _lines(ax, sizes, lines, needs):
     ax.grid(color=PALE, linewidth=0.5)
     ax.set_axisbelow(True)
     _plain(ax)
+
+
+def accuracy(curves, targets, what, path):
+    """Draw accuracy against seconds, {name: [[[seconds, accuracy], ...] of each seed]}."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure = new_figure(7.4, 4.6)
+    ax = figure.subplots()
+    blues, others = cycle((BLUE, LIGHT_BLUE, "#2f7f6f", "#7a5195")), cycle((ORANGE, GREY, INK))
+    for name, seeds in curves.items():
+        shade = next(blues if name.startswith("xpnet") else others)
+        for i, points in enumerate(seeds):
+            seconds, right = np.transpose(points)
+            ax.plot(
+                *(seconds, 1.0 - right, "o-"),
+                **{"color": shade, "markersize": 2.5, "linewidth": 1.1, "alpha": 0.8},
+                label=None if i else name,
+            )
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.invert_yaxis()
+    for target in targets:
+        ax.axhline(1.0 - target, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0.5)
+    ticks = [each for each in (0.9, 0.95) if 1.0 - each < max(ax.get_ylim())]
+    ax.set_yticks([1.0 - tick for tick in (*ticks, *targets)])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * (1 - error):g} %"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    ax.set_xlabel("seconds of training", color=INK, fontsize=9)
+    ax.set_title(f"test accuracy on {what} after each epoch, a line for each seed", color=INK, fontsize=11)
+    ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+    _plain(ax)
+    figure.savefig(path)
+
+
+def milliseconds(panels, title, path):
+    """Draw horizontal bars, {panel: {name: summary}}, each panel with an axis of its own from 0."""
+    figure = new_figure(9.6, 1.6 + 1.9 * math.ceil(len(panels) / 2))
+    figure.suptitle(title, color=INK, fontsize=12)
+    axes = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).flat
+    for ax, (name, found) in zip(axes, panels.items(), strict=False):
+        for place, (what, times) in enumerate(found.items()):
+            shade = BLUE if "xpnet" in what else GREY
+            ax.barh(place, times["median"], 0.72, color=shade)
+            ax.plot(times["quartiles"], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
+            text = f"  {times['median']:,.{0 if times['median'] >= 100 else 1}f}"
+            ax.text(max(times["median"], times["quartiles"][1]), place, text, **_SMALL)
+        ax.set_yticks(range(len(found)), list(found))
+        ax.set_xlim(0, 1.2 * max(times["quartiles"][1] for times in found.values()))
+        ax.set_title(name, loc="left", color=INK, fontsize=10)
+        ax.invert_yaxis()
+        _plain(ax)
+    figure.savefig(path)
+
+
+_SMALL = {"va": "center", "color": INK, "fontsize": 7.5}

@@ -1,6 +1,6 @@
-"""Recipes: a published network as one TOML file, with the figures its article prints.
+"""Recipes: a network and its training as one TOML file, with the figures of its article if it is from one.
 
-title = "..."                                 # of the article
+title = "..."                                 # of the article, or what it is for
 note = "..."                                  # what a reader should know, optional
 [options]                                     # the options of `xpnet train`, with _ for -
 [printed]                                     # every so many steps, before the update: cost, accuracy in %
