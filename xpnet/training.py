@@ -179,12 +179,12 @@ def epochs(
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
-    visited, order_on_device = n, None
 
     while state.epoch < n_epochs and not _exhausted(state, patience):
         began, first = time.perf_counter(), state.batch
-        if batch_size is not None and (rows_in_order := order(n, state.epoch)) is not None:
-            visited, order_on_device = len(rows_in_order), backend.asarray(rows_in_order)
+        on_host = None if batch_size is None else order(n, state.epoch)
+        visited = n if on_host is None else len(on_host)
+        order_on_device = None if on_host is None else backend.asarray(on_host)
         # A loss that overflows is reported below, in words; NumPy need not warn as well.
         for batch in slices(visited, batch_size or n)[first:]:
             state.learning_rate = schedule(state.step + 1)

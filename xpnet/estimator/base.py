@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -22,15 +22,16 @@ from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.descent import descend
 from xpnet.estimator.inputs import Given, elsewhere, not_all_zero, on_host, read, read_X
+from xpnet.estimator.labels import flat
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import draw_parameters, forward, hidden_layers, network, network_for_lbfgs
 from xpnet.estimator.placement import destination, moved, packed, unpacked
 from xpnet.estimator.saving import load_estimator, save_estimator
-from xpnet.estimator.validation import Validation, rows_of, split
+from xpnet.estimator.validation import Validation, read_held_out, rows_of, split
 from xpnet.mlp import MLP
 from xpnet.ops import ACTIVATIONS
 
-__all__ = ["BaseMLP", "all_or_nothing"]
+__all__ = ["BaseMLP", "all_or_nothing", "may_fit_partially"]
 
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -52,6 +53,15 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return restoring
+
+
+def may_fit_partially(estimator: Any) -> bool:
+    """Return true, or raise AttributeError for the solver that has no `partial_fit`."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
+        )
+    return True
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator):
@@ -88,6 +98,24 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         "scoring": [str, callable, None],
         "device": [str, None],
     }
+
+    @all_or_nothing
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Train on X (n, n_features) and y: labels (n,) or a matrix (n, n_labels) of 0 and 1; for a regressor
+        numbers, (n,) or (n, n_outputs).
+
+        Args:
+            sample_weight: (n,), where X lives.
+            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
+                watches it instead of holding out rows.
+
+        Raises:
+            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
+                estimator is then as it was before.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool = False
@@ -133,13 +161,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                         f"{name} is for the solvers that go through the data in batches, and lbfgs does not: "
                         "leave it out, or choose solver='adam'"
                     )
-
-    def _may_fit_partially(self) -> bool:
-        if self.solver == "lbfgs":
-            raise AttributeError(
-                "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
-            )
-        return True
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, first_pass: bool, incremental: bool
@@ -246,7 +267,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     ) -> tuple[np.ndarray[Any, Any] | None, Validation | None]:
         """Return the rows to train on (None for all) and the validation set, if there is to be one."""
         if validation_data is not None:
-            return None, self._read_validation(validation_data, given)
+            data = read_held_out(self, validation_data, given)
+            y = flat(data.y)
+            self._check_held_out(y)
+            return None, Validation(data.X, self._targets(y, given.backend), y, data.weight, None)
         if not self.early_stopping:
             return None, None
         rows, held = split(self, given.X.shape[0], self._strata(given.y))

@@ -14,12 +14,12 @@ from sklearn.utils.multiclass import type_of_target
 
 from xpnet._typing import Array
 from xpnet.backend import to_host
-from xpnet.estimator.base import BaseMLP, all_or_nothing
+from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
-from xpnet.estimator.validation import Validation, accuracy, read_held_out
-from xpnet.losses import softmax
-from xpnet.ops import logistic, softplus
+from xpnet.estimator.objective import loss_of
+from xpnet.estimator.validation import accuracy
+from xpnet.ops import softplus
 
 __all__ = ["MLPClassifier"]
 
@@ -115,24 +115,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
-    @all_or_nothing
-    @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Train on X (n, n_features) and y, (n,) labels or an (n, n_labels) matrix of 0 and 1.
-
-        Args:
-            sample_weight: (n,), where X lives.
-            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
-                watches it instead of holding out rows.
-
-        Raises:
-            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
-                estimator is then as it was before.
-        """
-        return self._fit(X, y, sample_weight, validation_data)
-
-    @available_if(lambda self: self._may_fit_partially())
+    @available_if(may_fit_partially)
     @all_or_nothing
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -170,9 +153,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
 
         def probabilities(z: Any, xp: Any) -> Array:
-            if self.out_activation_ == "softmax":
-                return softmax(z, xp=xp)
-            p = logistic(z, xp=xp)
+            p = loss_of(self).predict(z, xp=xp)
             return xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p
 
         return self._answer(X, "predict_proba", probabilities)[0]
@@ -192,10 +173,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the (weighted) share of rows whose labels are all right."""
         if on_host(X):
-            y, sample_weight = (
-                follow(self, *pair, X) for pair in (("y", y), ("sample_weight", sample_weight))
-            )
-            return float(super().score(X, y, sample_weight))
+            weight = follow(self, "sample_weight", sample_weight, X)
+            return float(super().score(X, follow(self, "y", y, X), weight))
         predicted = self.predict(X)
         if on_host(predicted):
             return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
@@ -283,15 +262,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         indices = self._labels.indices(y)
         return to_host(indices).astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else to_host(indices)
 
-    def _read_validation(self, data: Any, given: Given) -> Validation:
-        read_data = read_held_out(self, data, given)
-        y = flat(read_data.y)
+    def _check_held_out(self, y: Any) -> None:
         there, unknown, _ = self._labels.compare(y)
         if unknown:
             raise ValueError(
                 f"validation_data: y has {there}, but the classes of the fit are {listed(self.classes_)}"
             )
-        return Validation(read_data.X, self._targets(y, given.backend), y, read_data.weight, None)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -60,7 +60,7 @@ def descend(
     n = data[0].shape[0] if rows is None else len(rows)
     batch_size = _batch_size(estimator.batch_size, n)
     descent = _resume(estimator, theta, backend, incremental)
-    best: Array = xp.asarray(theta, copy=True)
+    best: Array = xp.asarray(theta, copy=True) if estimator.early_stopping else theta
     state = TrainState(theta, descent.moments, backend.asarray(0.0), step=descent.step)
     first = 0 if incremental else descent.step
     n_epochs = 1 if incremental else estimator.max_iter
@@ -82,15 +82,13 @@ def descend(
             tasks.begin()
             record = next(records)
             _note_loss(estimator, record.train_loss, n)
-            if validation is None:
-                gained = _gained_loss(estimator)
-            else:
+            if validation is not None:
                 scores = validation.loss_and_score(estimator, mlp, state.theta, backend=backend)
                 gained, is_best = _note_validation(estimator, *scores)
                 if estimator.early_stopping and is_best:
                     best = xp.asarray(state.theta, copy=True)
-                if not estimator.early_stopping:
-                    gained = _gained_loss(estimator)
+            if not estimator.early_stopping:
+                gained = _gained_loss(estimator)
             estimator._no_improvement_count = 0 if gained else estimator._no_improvement_count + 1
             if _changes_rate(estimator, "invscaling"):
                 descent.learning_rate = _rate_by_samples(estimator)
@@ -191,8 +189,7 @@ def _note_loss(estimator: Any, loss: float, n: int) -> None:
     estimator.t_ += n
     estimator.loss_ = loss
     estimator.loss_curve_.append(loss)
-    if estimator.verbose and estimator.verbose != "progress":
-        print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+    _say(estimator, f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
 
 
 def _gained_loss(estimator: Any) -> bool:
@@ -206,8 +203,7 @@ def _note_validation(estimator: Any, loss: float, score: float) -> tuple[bool, b
     """Note both. Return whether the score gained `tol` on the best so far; and whether it is best."""
     estimator.validation_loss_curve_.append(loss)
     estimator.validation_scores_.append(score)
-    if estimator.verbose and estimator.verbose != "progress":
-        print(f"Validation score: {score:f}")
+    _say(estimator, f"Validation score: {score:f}")
     gained = not score < estimator.best_validation_score_ + estimator.tol
     is_best = score > estimator.best_validation_score_
     if is_best:
@@ -245,6 +241,10 @@ def _stops(estimator: Any, descent: Descent) -> bool:
         message += f" Setting learning rate to {descent.learning_rate:f}"
         estimator._no_improvement_count = 0
         stop = False
-    if estimator.verbose and estimator.verbose != "progress":
-        print(message)
+    _say(estimator, message)
     return stop
+
+
+def _say(estimator: Any, line: str) -> None:
+    if estimator.verbose and estimator.verbose != "progress":
+        print(line)

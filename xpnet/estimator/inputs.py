@@ -32,6 +32,7 @@ __all__ = [
     "backend_for",
     "elsewhere",
     "follow",
+    "in_words",
     "is_text",
     "not_all_zero",
     "on_host",
@@ -223,7 +224,7 @@ def follow(estimator: Any, name: str, x: Any, X: Any) -> Any:
     here = ("numpy", "cpu") if on_host(X) else place(X)
     if place(x) != here and estimator.device is None and not get_config()["array_api_dispatch"]:
         raise ValueError(
-            f"X is {_in_words(here)}, {name} is {_in_words(place(x))}: expected both in one place. Move "
+            f"X is {in_words(here)}, {name} is {in_words(place(x))}: expected both in one place. Move "
             f"{name} to where X is, or set {type(estimator).__name__}(device=...), which moves both"
         )
     return to_host(x) if on_host(X) else backend_of(X).move(x)
@@ -273,7 +274,8 @@ def _no_sparse(name: str) -> ValueError:
     )
 
 
-def _in_words(where: tuple[str, str]) -> str:
+def in_words(where: tuple[str, str]) -> str:
+    """Return "library on device"."""
     return f"{where[0]} on {where[1]}"
 
 
@@ -282,6 +284,6 @@ def elsewhere(estimator: Any, method: str, fitted: tuple[str, str], given: tuple
     name = type(estimator).__name__
     return ValueError(
         f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed "
-        f"to fit(): the fitted arrays are {_in_words(fitted)}, X is {_in_words(given)}. Move X, or the model "
+        f"to fit(): the fitted arrays are {in_words(fitted)}, X is {in_words(given)}. Move X, or the model "
         f"with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X by itself"
     )

@@ -67,16 +67,16 @@ def unpacked(value: Any) -> Any:
 
 
 def _unpack(array: Packed) -> Any:
-    dtype = "float64" if array.contents.dtype == np.float64 else "float32"
+    contents, library, device = array
     try:
-        backend = resolve(array.device, array.library, dtype)
+        backend = resolve(device, library, "float64" if contents.dtype == np.float64 else "float32")
     except (BackendError, InputError) as error:
         warnings.warn(
-            f"a model fitted on {array.library}, {array.device} is loaded as NumPy arrays: {error}",
+            f"a model fitted on {library}, {device} is loaded as NumPy arrays: {error}",
             stacklevel=2,
         )
-        return array.contents
-    return backend.move(array.contents)
+        return contents
+    return backend.move(contents)
 
 
 def _is_array(value: Any) -> bool:

@@ -14,11 +14,11 @@ from sklearn.utils.metaestimators import available_if
 
 from xpnet._typing import Array
 from xpnet.backend import Backend, to_host
-from xpnet.estimator.base import BaseMLP, all_or_nothing
+from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import flat
 from xpnet.estimator.objective import loss_of
-from xpnet.estimator.validation import Validation, r2, read_held_out
+from xpnet.estimator.validation import r2
 
 __all__ = ["MLPRegressor"]
 
@@ -86,24 +86,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
-    @all_or_nothing
-    @with_callbacks
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Train on X (n, n_features) and y, (n,) or (n, n_outputs).
-
-        Args:
-            sample_weight: (n,), where X lives.
-            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
-                watches it instead of holding out rows.
-
-        Raises:
-            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
-                estimator is then as it was before.
-        """
-        return self._fit(X, y, sample_weight, validation_data)
-
-    @available_if(lambda self: self._may_fit_partially())
+    @available_if(may_fit_partially)
     @all_or_nothing
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -120,10 +103,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
         if on_host(X):
-            y, sample_weight = (
-                follow(self, *pair, X) for pair in (("y", y), ("sample_weight", sample_weight))
-            )
-            return float(super().score(X, y, sample_weight))
+            weight = follow(self, "sample_weight", sample_weight, X)
+            return float(super().score(X, follow(self, "y", y, X), weight))
         predicted = self.predict(X)
         given = read(self, X, y, sample_weight, reset=False)
         xp: Any = given.home.xp
@@ -156,12 +137,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _strata(self, y: Any) -> None:
         return None
 
-    def _read_validation(self, data: Any, given: Given) -> Validation:
-        held = read_held_out(self, data, given)
-        y = flat(held.y)
-        Y = self._targets(y, given.backend)
-        if Y.shape[1] != self.n_outputs_:
+    def _check_held_out(self, y: Any) -> None:
+        n_outputs = y.shape[1] if y.ndim == 2 else 1
+        if n_outputs != self.n_outputs_:
             raise ValueError(
-                f"validation_data: y has {Y.shape[1]} outputs, but y of the fit has {self.n_outputs_}"
+                f"validation_data: y has {n_outputs} outputs, but y of the fit has {self.n_outputs_}"
             )
-        return Validation(held.X, Y, y, held.weight, None)

@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 
 from xpnet._typing import Array
 from xpnet.backend import Backend, backend_of, library_of, to_host
-from xpnet.estimator.inputs import Given, read
+from xpnet.estimator.inputs import Given, in_words, read
 from xpnet.estimator.objective import forward
 from xpnet.mlp import MLP
 
@@ -124,8 +124,8 @@ def read_held_out(estimator: Any, data: Any, given: Given) -> Given:
     held = read(estimator, X, y, weight, reset=False)
     if held.backend.place != given.backend.place:
         raise ValueError(
-            f"validation_data is {' on '.join(held.backend.place)}, the data to train on "
-            f"{' on '.join(given.backend.place)}: expected both in one place"
+            f"validation_data is {in_words(held.backend.place)}, the data to train on "
+            f"{in_words(given.backend.place)}: expected both in one place"
         )
     if issparse(held.X) != issparse(given.X):
         raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
