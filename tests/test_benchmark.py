@@ -3,49 +3,26 @@
 import json
 import math
 import sys
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from xpnet import MLP, Adam, resolve
 from xpnet.libraries import missing_cuda_driver
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ["--network", "30-8-6-4/16", "--steps", "10", "--repeats", "2"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads of a busy machine wait for each other at every product."""
-    with threadpool_limits(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    """A function that imports a module of the benchmark."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return import_module
-
-
-@pytest.fixture
-def run(bench, capsys, monkeypatch):
+def run(bench, run_benchmark, monkeypatch):
     """A function that runs the benchmark in this process: (exit status, stdout, stderr)."""
     monkeypatch.setattr(bench("benchmarks.scaling"), "SECONDS", 0.001)
     monkeypatch.setattr(bench("benchmarks.step"), "warm_ups", lambda network, steps: 1)
-
-    def run(*argv):
-        try:
-            status = bench("benchmark").main([str(argument) for argument in argv])
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run
+    return run_benchmark
 
 
 @pytest.fixture

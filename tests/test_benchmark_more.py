@@ -4,34 +4,20 @@ import json
 import math
 import sys
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from xpnet import resolve
 from xpnet.options import Options
 from xpnet.recipes import load_recipe
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 HERE = ("--device", "cpu", "--backend", "numpy", "--repeats", "1")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    with threadpool_limits(1):
-        yield
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """A function that imports a module of the benchmark."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return import_module
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -42,21 +28,13 @@ def few(bench):
 
 
 @pytest.fixture
-def run(bench, few, capsys, monkeypatch):
+def run(bench, few, run_benchmark, monkeypatch):
     """A function that runs the benchmark in this process on few pictures: (exit status, stdout, stderr)."""
     monkeypatch.setattr(bench("benchmarks.data"), "pictures", lambda data_dir: few)
     monkeypatch.setattr(bench("benchmarks.predict"), "SECONDS", 0.0)
     monkeypatch.setattr(bench("benchmarks.predict"), "HIDDEN", ((7,),))
     monkeypatch.setattr(bench("benchmarks.accuracy"), "load_recipe", small_recipe)
-
-    def run(*argv):
-        try:
-            status = bench("benchmark").main([str(argument) for argument in argv])
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run
+    return run_benchmark
 
 
 def small_recipe(name):

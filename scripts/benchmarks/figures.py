@@ -21,6 +21,13 @@ class Bar(NamedTuple):
     disqualified: bool = False
 
 
+def bar(found, text):
+    """Return the bar of a contestant from its ratio xpnet / it."""
+    ratio = found["ratio"]
+    quartiles = [1 / quartile for quartile in reversed(ratio["quartiles"])]
+    return Bar(found["name"], 1 / ratio["median"], quartiles, text, bool(found["disqualified"]))
+
+
 def check():
     """Raise xpnet's InputError if matplotlib is not there."""
     new_figure(1, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import data, figures
+from benchmarks import data, figures, tables
 from benchmarks.contestants import Peer, chosen_peers
 from benchmarks.timing import in_turns, ratio, summary
 from xpnet import MLPClassifier
@@ -261,24 +261,15 @@ def table(result):
                 "|---|--:|--:|--:|--:|--:|--:|--:|",
                 *(row(found) for found in case["contestants"]),
             ]
-            if case["bars"]:
-                lines += ["", "| xpnet / | measured | bar | |", "|---|--:|--:|---|"]
-            for bar in case["bars"]:
-                verdict = "met" if bar["met"] else "missed"
-                lines.append(f"| {bar['peer']} | {bar['ratio']:.2f} | <= {bar['bar']:.2f} | {verdict} |")
+            lines += tables.bars(case["bars"])
     return "\n".join(lines) + "\n"
 
 
 def row(found):
-    time, ratio = found["microseconds"], found["ratio"]
-    spread = " - ".join(f"{quartile:,.0f}" for quartile in time["quartiles"])
-    ratios = " - ".join(f"{quartile:.2f}" for quartile in ratio["quartiles"])
     megabytes = "-" if found["megabytes"] is None else f"{found['megabytes']:.1f}"
     name = found["name"] + (": disqualified" if found["disqualified"] else "")
-    return (
-        f"| {name} | {found['rows_per_second']:,.0f} | {time['median']:,.0f} | {spread} "
-        f"| {time['best']:,.0f} | {ratio['median']:.2f} | {ratios} | {megabytes} |"
-    )
+    cells = tables.cells(found["microseconds"], found["ratio"])
+    return f"| {name} | {found['rows_per_second']:,.0f} | {cells} | {megabytes} |"
 
 
 def draw(result, path):
@@ -286,14 +277,7 @@ def draw(result, path):
     panels = {}
     for case, network in ((case, each["network"]) for cases in by_rows(result) for case, each in cases):
         panels[f"{network}, {case['rows']:,} row{'s' * (case['rows'] > 1)}"] = [
-            figures.Bar(
-                found["name"],
-                1 / found["ratio"]["median"],
-                [1 / quartile for quartile in reversed(found["ratio"]["quartiles"])],
-                f"{found['rows_per_second']:,.0f} rows/s",
-                bool(found["disqualified"]),
-            )
-            for found in case["contestants"]
+            figures.bar(found, f"{found['rows_per_second']:,.0f} rows/s") for found in case["contestants"]
         ]
     figures.bars(panels, f"time of predict_proba, {US} = 1", path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import data, figures
+from benchmarks import data, figures, tables
 from benchmarks.contestants import Peer, chosen_peers
 from benchmarks.timing import in_turns, ratio, summary
 from xpnet import MLPClassifier
@@ -168,22 +168,13 @@ def table(result):
         lines += ["", f"### {name}", ""]
         lines += ["| | ms, median | quartiles | best | ratio | quartiles |", "|---|--:|--:|--:|--:|--:|"]
         for what, times in part["milliseconds"].items():
-            lines.append(row(what, times, part["ratios"][what]))
+            lines.append(f"| {what} | {tables.cells(times, part['ratios'][what], '.2f')} |")
     lines += ["", "| | median | of the best | bar | |", "|---|--:|--:|--:|---|"]
     for each in result["bars"]:
         best = "-" if each["best"] is None else f"{each['best']:.2f}"
         words = "met" if each["met"] else "missed"
         lines.append(f"| {each['name']} | {each['measured']:.2f} | {best} | <= {each['bar']:.2f} | {words} |")
     return "\n".join(lines) + "\n"
-
-
-def row(what, times, ratios):
-    spread = " - ".join(f"{quartile:.2f}" for quartile in times["quartiles"])
-    ratio_spread = " - ".join(f"{quartile:.2f}" for quartile in ratios["quartiles"])
-    return (
-        f"| {what} | {times['median']:.2f} | {spread} | {times['best']:.2f} "
-        f"| {ratios['median']:.2f} | {ratio_spread} |"
-    )
 
 
 def draw(result, path):

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
-from benchmarks import data, figures, positive
+from benchmarks import data, figures, positive, tables
 from benchmarks.contestants import XPNet, chosen_peers, label, make_task
 from benchmarks.timing import in_turns, ratio, summary
 from xpnet import MLP, Adam, evaluate, resolve
@@ -235,25 +235,15 @@ def table(result):
             "|---|--:|--:|--:|--:|--:|--:|",
             *(row(found) for found in each["contestants"]),
         ]
-        if each["bars"]:
-            lines += ["", "| xpnet / | measured | bar | |", "|---|--:|--:|---|"]
-        for bar in each["bars"]:
-            verdict = "met" if bar["met"] else "missed"
-            lines.append(f"| {bar['peer']} | {bar['ratio']:.2f} | <= {bar['bar']:.2f} | {verdict} |")
+        lines += tables.bars(each["bars"])
     return "\n".join(lines) + "\n"
 
 
 def row(found):
-    time, ratio = found["microseconds"], found["ratio"]
-    spread = " - ".join(f"{quartile:,.0f}" for quartile in time["quartiles"])
-    ratios = " - ".join(f"{quartile:.2f}" for quartile in ratio["quartiles"])
     differs = "-" if found["difference"] is None else f"{found['difference']:.0e}"
     if found["disqualified"]:
         differs += ": disqualified"
-    return (
-        f"| {found['name']} | {time['median']:,.0f} | {spread} | {time['best']:,.0f} "
-        f"| {ratio['median']:.2f} | {ratios} | {differs} |"
-    )
+    return f"| {found['name']} | {tables.cells(found['microseconds'], found['ratio'])} | {differs} |"
 
 
 def draw(result, path):
@@ -262,14 +252,7 @@ def draw(result, path):
     for each in result["networks"]:
         first = each["contestants"][0]
         panels[each["network"]] = [
-            figures.Bar(
-                found["name"],
-                1 / found["ratio"]["median"],
-                [1 / quartile for quartile in reversed(found["ratio"]["quartiles"])],
-                f"{found['microseconds']['median']:,.0f} µs",
-                bool(found["disqualified"]),
-            )
-            for found in each["contestants"]
+            figures.bar(found, f"{found['microseconds']['median']:,.0f} µs") for found in each["contestants"]
         ]
         title = f"time per training step, {first['name']} = 1"
     figures.bars(panels, title, path)
