@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
@@ -130,6 +130,21 @@ class Backend:
         if self.name == "jax":
             return cast(F, import_module("jax").jit(function, donate_argnums=donate))
         return function
+
+    def compile_step(self, step: F) -> F:
+        """Return `step(state, data, index, coefficients)` as fast as the library can take it again and again.
+
+        Args:
+            step: (state, data, index, coefficients, *, xp) -> state, a fixed list of array operations. It owns
+                the arrays of the state, (theta, moments, total), and returns all of them; it borrows those of
+                data, which stay the same, and `index`, the rows of data to use, None for all. The
+                coefficients are floats.
+        """
+        if self.name == "jax":
+            return cast(F, import_module("jax").jit(partial(step, xp=self.xp), donate_argnums=0))
+        if self.name == "numpy" and self.xp is import_module(LIBRARIES["numpy"].namespace):
+            return cast(F, import_module("xpnet.accelerate").Replay(step, self.xp))
+        return cast(F, partial(step, xp=self.xp))
 
     def free_bytes(self) -> int | None:
         """Free memory of the device in bytes, or None where the library cannot tell."""

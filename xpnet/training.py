@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, Schedule
+from xpnet._typing import Array, Namespace, Schedule
 from xpnet.backend import Backend
 from xpnet.batches import CHUNK, Order, shuffle, slices
 from xpnet.errors import DivergenceError, InputError
@@ -157,25 +158,33 @@ def epochs(
         raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
     if patience is not None and (validation is None or patience < 1):
         raise InputError("early stopping: expected a patience of at least 1 and validation data to watch")
-    xp = backend.xp
+    data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
 
     def descend(
-        theta: Array, moments: Moments, g: Array, coefficients: Coefficients
+        theta: Array, moments: Moments, g: Array, coefficients: Coefficients, *, xp: Namespace
     ) -> tuple[Array, Moments]:
         if clip_norm is not None:
             g = clip_by_norm(g, clip_norm, xp=xp)
         return update_in_blocks(optimizer, theta, g, moments, coefficients, block=backend.block, xp=xp)
 
     def step(
-        theta: Array, moments: Moments, total: Array, rows: tuple[Array, ...], coefficients: Coefficients
+        state: tuple[Array, Moments, Array],
+        data: tuple[Array, ...],
+        index: Array | None,
+        coefficients: Coefficients,
+        *,
+        xp: Namespace,
     ) -> tuple[Array, Moments, Array]:
+        theta, moments, total = state
+        rows = data if index is None else tuple(xp.take(array, index, axis=0) for array in data)
         loss, g = mlp.loss_and_grad(theta, *rows, xp=xp)
-        theta, moments = descend(theta, moments, g, coefficients)
-        return theta, moments, total + loss * rows[0].shape[0]
+        theta, moments = descend(theta, moments, g, coefficients, xp=xp)
+        total += loss * rows[0].shape[0]
+        return theta, moments, total
 
-    data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
-    compiled_step = backend.compile(step, donate=(0, 1, 2))
-    compiled_descend = backend.compile(descend, donate=(0, 1))
+    xp = backend.xp
+    compiled_step = backend.compile_step(step)
+    compiled_descend = backend.compile(partial(descend, xp=xp), donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
@@ -183,6 +192,8 @@ def epochs(
     while state.epoch < n_epochs and not _exhausted(state, patience):
         began, first = time.perf_counter(), state.batch
         on_host = None if batch_size is None else order(n, state.epoch)
+        if on_host is None and batch_size is not None:
+            on_host = np.arange(n)
         visited = n if on_host is None else len(on_host)
         order_on_device = None if on_host is None else backend.asarray(on_host)
         # A loss that overflows is reported below, in words; NumPy need not warn as well.
@@ -195,14 +206,9 @@ def epochs(
                     state.theta, state.moments = compiled_descend(state.theta, state.moments, g, coefficients)
                     state.loss = state.loss + loss * n
                 else:
-                    rows = data
-                    if order_on_device is not None:
-                        index = order_on_device[batch]
-                        rows = tuple(xp.take(array, index, axis=0) for array in data)
-                    elif batch_size is not None:
-                        rows = tuple(array[batch, ...] for array in data)
+                    index = None if order_on_device is None else order_on_device[batch]
                     state.theta, state.moments, state.loss = compiled_step(
-                        state.theta, state.moments, state.loss, rows, coefficients
+                        (state.theta, state.moments, state.loss), data, index, coefficients
                     )
             state.step += 1
             state.batch += 1

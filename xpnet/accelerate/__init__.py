@@ -1,0 +1,5 @@
+"""Fast paths, each for one library, each beside the plain lines that it runs, and tested against them."""
+
+from xpnet.accelerate.replay import Replay
+
+__all__ = ["Replay"]

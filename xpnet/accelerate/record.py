@@ -1,0 +1,278 @@
+"""Record which NumPy calls a function of arrays makes, without making them.
+
+The function is called once with `Traced` arrays, which know their shape and dtype and nothing else, and with a
+`Recorder` for its namespace. What comes out is a list of calls, each with the array that it writes into.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Call", "Recorder", "Traced", "assign", "rows_per_piece"]
+
+# Elementwise calls work on so many bytes of each array at once: four or five of them fit a core's cache.
+PIECE_BYTES = 2**18
+
+_OUT = object()
+
+
+class Traced:
+    """An array that is not there yet. Either it has memory of its own, or it is a view of another one.
+
+    Attributes:
+        parent, view: the array that it is a view of, and the function of that array that returns it.
+        value: the array, as soon as there is one.
+        passing: of its rows, only those of the piece at hand are ever there.
+    """
+
+    __slots__ = ("dtype", "parent", "passing", "recorder", "shape", "value", "view")
+
+    def __init__(self, recorder: "Recorder", shape: tuple[int, ...], dtype: Any) -> None:
+        self.recorder, self.shape, self.dtype = recorder, shape, np.dtype(dtype)
+        self.parent: Traced | None = None
+        self.view: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+        self.value: NDArray[Any] | None = None
+        self.passing = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def owner(self) -> "Traced":
+        """The array whose memory this is."""
+        return self if self.parent is None else self.parent.owner
+
+    @property
+    def covers_owner(self) -> bool:
+        """Whether these are all elements of the owner in the order of its memory."""
+        return self.parent is None or (self.on(np.empty(self.owner.shape, np.bool_)).flags.c_contiguous and self.size == self.owner.size)
+
+    def on(self, memory: NDArray[Any]) -> NDArray[Any]:
+        """Return this view, with `memory` for its owner."""
+        return memory if self.parent is None or self.view is None else self.view(self.parent.on(memory))
+
+    @property
+    def T(self) -> "Traced":
+        return self.see(lambda a: a.T, self.shape[::-1])
+
+    def see(self, view: Callable[[NDArray[Any]], NDArray[Any]], shape: tuple[int, ...]) -> "Traced":
+        """Return a view of this array."""
+        seen = Traced(self.recorder, shape, self.dtype)
+        seen.parent, seen.view = self, view
+        return seen
+
+    def __getitem__(self, key: Any) -> "Traced":
+        return self.see(lambda a: a[key], np.broadcast_to(np.False_, self.shape)[key].shape)
+
+    def __setitem__(self, key: Any, value: "Traced") -> None:
+        self.recorder.note(assign, (value, _OUT), self[key])
+
+    def __neg__(self) -> "Traced":
+        return self.recorder.elementwise(np.negative, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("an array has no value while it is recorded")
+
+    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+def _operator(f: Any, *, swapped: bool = False, in_place: bool = False) -> Callable[[Traced, Any], Traced]:
+    def operator(self: Traced, other: Any) -> Traced:
+        a, b = (other, self) if swapped else (self, other)
+        return self.recorder.elementwise(f, a, b, out=self if in_place else None)
+
+    return operator
+
+
+for _name, _f in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide}.items():
+    setattr(Traced, f"__{_name}__", _operator(_f))
+    setattr(Traced, f"__r{_name}__", _operator(_f, swapped=True))
+    setattr(Traced, f"__i{_name}__", _operator(_f, in_place=True))
+for _name, _f in {"gt": np.greater, "ge": np.greater_equal, "eq": np.equal}.items():
+    setattr(Traced, f"__{_name}__", _operator(_f))
+
+
+@dataclass
+class Call:
+    """`function(*arguments)`, which writes into `out`, one of the arguments.
+
+    Attributes:
+        by_row: positions of the arguments of which row i is all that row i of `out` needs, `out` among them;
+            empty if the rows are not independent of each other.
+        elementwise: whether also the elements of a row are.
+    """
+
+    function: Callable[..., Any]
+    arguments: list[Any]
+    out: Traced
+    by_row: tuple[int, ...] = ()
+    elementwise: bool = False
+
+    @property
+    def arrays(self) -> list[Traced]:
+        return [x for x in self.arguments if isinstance(x, Traced)]
+
+
+def rows_per_piece(x: Traced) -> int:
+    """Return how many rows of x are to be a piece: as many as fit, in pieces of the same size."""
+    row_bytes = x.size // x.shape[0] * x.dtype.itemsize
+    return -(-x.shape[0] // math.ceil(x.shape[0] / max(1, PIECE_BYTES // row_bytes)))
+
+
+class Recorder:
+    """The namespace that notes each call in `calls`. It knows the functions of `_typing.Namespace`."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.calls: list[Call] = []
+        self._constants: dict[Any, Traced] = {}
+
+    def array(self, shape: tuple[int, ...], dtype: Any = None) -> Traced:
+        """Return a new array without content."""
+        return Traced(self, shape, self.dtype if dtype is None else dtype)
+
+    def bound(self, value: NDArray[Any]) -> Traced:
+        """Return the array that is this one."""
+        traced = Traced(self, value.shape, value.dtype)
+        traced.value = value
+        return traced
+
+    def constant(self, value: float, dtype: Any, shape: tuple[int, ...] = ()) -> Traced:
+        key = value, dtype, shape
+        if key not in self._constants:
+            self._constants[key] = self.bound(np.full(shape, value, dtype))
+        return self._constants[key]
+
+    def note(self, function: Callable[..., Any], arguments: Sequence[Any], out: Traced, **how: Any) -> Traced:
+        self.calls.append(Call(function, [out if x is _OUT else x for x in arguments], out, **how))
+        return out
+
+    def elementwise(self, f: Any, *arguments: Any, out: Traced | None = None, dtype: Any = None) -> Traced:
+        arrays = [x for x in arguments if isinstance(x, Traced)]
+        common = np.result_type(*(x.dtype for x in arrays))
+        # As a 0-d array a number is not converted anew at each call.
+        inputs = [x if isinstance(x, Traced) else self.constant(x, common) for x in arguments]
+        shape = np.broadcast_shapes(*(x.shape for x in inputs))
+        if out is None:
+            out = self.array(shape, dtype or (bool if f in (np.greater, np.greater_equal, np.equal) else common))
+        if shape != out.shape:
+            raise ValueError(f"{f.__name__}: {shape} does not fit {out.shape}")
+        both = [*inputs, out]
+        by_row = tuple(i for i, x in enumerate(both) if x.ndim == out.ndim > 0 and x.shape[0] == out.shape[0])
+        return self.note(f, both, out, by_row=by_row, elementwise=True)
+
+    def abs(self, x: Traced) -> Traced:
+        return self.elementwise(np.abs, x)
+
+    def exp(self, x: Traced) -> Traced:
+        return self.elementwise(np.exp, x)
+
+    def expm1(self, x: Traced) -> Traced:
+        return self.elementwise(np.expm1, x)
+
+    def log(self, x: Traced) -> Traced:
+        return self.elementwise(np.log, x)
+
+    def log1p(self, x: Traced) -> Traced:
+        return self.elementwise(np.log1p, x)
+
+    def sqrt(self, x: Traced) -> Traced:
+        return self.elementwise(np.sqrt, x)
+
+    def tanh(self, x: Traced) -> Traced:
+        return self.elementwise(np.tanh, x)
+
+    def maximum(self, a: Traced, b: Any) -> Traced:
+        return self.elementwise(_maximum, a, self._spread(b, a))
+
+    def minimum(self, a: Traced, b: Any) -> Traced:
+        return self.elementwise(_minimum, a, self._spread(b, a))
+
+    def _spread(self, x: Any, like: Traced) -> Any:
+        """A number as an array: with one NumPy takes the extreme of two in a third of the time."""
+        if isinstance(x, Traced) or like.ndim == 0:
+            return x
+        rows = min(like.shape[0], rows_per_piece(like))
+        spread = self.bound(self.constant(x, like.dtype, (rows, *like.shape[1:])).value)
+        spread.shape, spread.passing = like.shape, True
+        return spread
+
+    def astype(self, x: Traced, dtype: Any) -> Traced:
+        out = self.array(x.shape, dtype)
+        by_row = (0, 1) if x.ndim else ()
+        return self.note(assign, (x, _OUT), out, by_row=by_row, elementwise=True)
+
+    def matmul(self, a: Traced, b: Traced) -> Traced:
+        shape = a.shape[:-1] + b.shape[1:]
+        by_row = (0, 2) if a.ndim == 2 else ()
+        return self.note(np.dot, (a, b, _OUT), self.array(shape, a.dtype), by_row=by_row)
+
+    def sum(self, x: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """As a product with ones, which takes less time than NumPy's own reduction."""
+        if axis is None:
+            x, axis = self.reshape(x, (-1,)), 0
+        kept = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+        ones = self.constant(1.0, x.dtype, (x.shape[axis],))
+        total = self.matmul(x, ones) if axis == 1 else self.matmul(ones, x)
+        return self.reshape(total, kept) if keepdims else total
+
+    def max(self, x: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
+        """Along the first axis of a transposed copy: NumPy takes several times as long along a short last one."""
+        if x.ndim != 2 or axis != 1 or not keepdims:
+            raise NotImplementedError("max is recorded along the last axis of a matrix, keepdims=True")
+        turned = self.note(assign, (x.T, _OUT), self.array(x.shape[::-1], x.dtype))
+        largest = self.note(np.maximum.reduce, (turned, 0, None, _OUT), self.array(x.shape[:1], x.dtype))
+        return self.reshape(largest, (x.shape[0], 1))
+
+    def cumulative_sum(self, x: Traced, axis: int) -> Traced:
+        return self.note(np.add.accumulate, (x, axis, None, _OUT), self.array(x.shape, x.dtype))
+
+    def take(self, x: Traced, indices: Traced, axis: int) -> Traced:
+        # With mode="raise" NumPy would write into a copy of the result first.
+        shape = indices.shape + x.shape[1:]
+        if axis != 0 or x.value is None:
+            raise NotImplementedError("take is recorded along the first axis of an array that is there")
+        return self.note(x.value.take, (indices, 0, _OUT, "clip"), self.array(shape, x.dtype), by_row=(0, 2))
+
+    def concat(self, arrays: Sequence[Traced]) -> Traced:
+        out = self.array((sum(x.size for x in arrays),), arrays[0].dtype)
+        at = 0
+        for x in arrays:
+            out[at : at + x.size] = x
+            at += x.size
+        return out
+
+    def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
+        known = -math.prod(shape)
+        shape = tuple(x.size // known if n == -1 else n for n in shape)
+        return x.see(lambda a: a.reshape(shape, copy=False), shape)
+
+    def zeros_like(self, x: Traced) -> Traced:
+        return self.note(assign, (0.0, _OUT), self.array(x.shape, x.dtype))
+
+    def ones_like(self, x: Traced) -> Traced:
+        return self.note(assign, (1.0, _OUT), self.array(x.shape, x.dtype))
+
+
+def assign(x: Any, out: NDArray[Any]) -> None:
+    """out = x."""
+    np.copyto(out, x)
+
+
+# NumPy takes no `out` by position for these two.
+def _maximum(a: Any, b: Any, out: NDArray[Any]) -> None:
+    np.maximum(a, b, out=out)
+
+
+def _minimum(a: Any, b: Any, out: NDArray[Any]) -> None:
+    np.minimum(a, b, out=out)
