@@ -132,17 +132,16 @@ class Backend:
         return function
 
     def compile_step(self, step: F) -> F:
-        """Return `step(state, data, index, coefficients)` as fast as the library can take it again and again.
+        """Return a training step without its `xp`, as fast as the library can take it again and again.
 
         Args:
-            step: (state, data, index, coefficients, *, xp) -> state, a fixed list of array operations. It owns
-                the arrays of the state, (theta, moments, total), and returns all of them; it borrows those of
-                data, which stay the same, and `index`, the rows of data to use, None for all. The
-                coefficients are floats.
+            step: (state, data, index, coefficients, *, xp) -> state, a fixed list of array operations. The
+                state is (theta, moments, total), arrays that the step owns and returns; data are borrowed
+                arrays, always the same; index the rows of data to use, None for all; coefficients are floats.
         """
         if self.name == "jax":
             return cast(F, import_module("jax").jit(partial(step, xp=self.xp), donate_argnums=0))
-        if self.name == "numpy" and self.xp is import_module(LIBRARIES["numpy"].namespace):
+        if self.xp is import_module(LIBRARIES["numpy"].namespace):
             return cast(F, import_module("xpnet.accelerate").Replay(step, self.xp))
         return cast(F, partial(step, xp=self.xp))
 

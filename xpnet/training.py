@@ -183,39 +183,45 @@ def epochs(
         return theta, moments, total
 
     xp = backend.xp
-    compiled_step = backend.compile_step(step)
+    compiled_step: Callable[..., Any] = backend.compile_step(step)
     compiled_descend = backend.compile(partial(descend, xp=xp), donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
 
-    while state.epoch < n_epochs and not _exhausted(state, patience):
-        began, first = time.perf_counter(), state.batch
-        on_host = None if batch_size is None else order(n, state.epoch)
-        if on_host is None and batch_size is not None:
-            on_host = np.arange(n)
-        visited = n if on_host is None else len(on_host)
-        order_on_device = None if on_host is None else backend.asarray(on_host)
+    def visit(rows: NDArray[np.int64] | None, batches: list[slice]) -> None:
+        on_device = None if rows is None else backend.asarray(rows)
         # A loss that overflows is reported below, in words; NumPy need not warn as well.
-        for batch in slices(visited, batch_size or n)[first:]:
-            state.learning_rate = schedule(state.step + 1)
-            coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
-            with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
+            for batch in batches:
+                state.learning_rate = schedule(state.step + 1)
+                coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
                 if in_chunks:
                     loss, g = gradient_in_chunks(compiled_gradient, state.theta, data, xp)
                     state.theta, state.moments = compiled_descend(state.theta, state.moments, g, coefficients)
                     state.loss = state.loss + loss * n
                 else:
-                    index = None if order_on_device is None else order_on_device[batch]
+                    index = None if on_device is None else on_device[batch]
                     state.theta, state.moments, state.loss = compiled_step(
                         (state.theta, state.moments, state.loss), data, index, coefficients
                     )
-            state.step += 1
-            state.batch += 1
-            if tiny is not None and state.step % _FLUSH_EVERY == 0:
-                state.moments = flush_denormals(state.moments, tiny)
-            if after_step is not None:
-                after_step(state)
+                state.step += 1
+                state.batch += 1
+                if tiny is not None and state.step % _FLUSH_EVERY == 0:
+                    state.moments = flush_denormals(state.moments, tiny)
+                if after_step is not None:
+                    after_step(state)
+
+    while state.epoch < n_epochs and not _exhausted(state, patience):
+        began, first = time.perf_counter(), state.batch
+        rows = None
+        if batch_size is not None:
+            rows = order(n, state.epoch)
+            rows = np.arange(n) if rows is None else rows
+            if rows.min() < 0 or rows.max() >= n:
+                raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
+        visited = n if rows is None else len(rows)
+        visit(rows, slices(visited, batch_size or n)[first:])
 
         train_loss = float(state.loss) / visited
         elapsed = time.perf_counter() - began

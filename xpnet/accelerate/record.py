@@ -1,12 +1,13 @@
 """Record which NumPy calls a function of arrays makes, without making them.
 
-The function is called once with `Traced` arrays, which know their shape and dtype and nothing else, and with a
-`Recorder` for its namespace. What comes out is a list of calls, each with the array that it writes into.
+The function is called once with `Traced` arrays, which know their shape and dtype and nothing else, and with
+a `Recorder` for its namespace. What comes out is a list of calls, each with the array that it writes into.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["Call", "Recorder", "Traced", "assign", "rows_per_piece"]
 PIECE_BYTES = 2**18
 
 _OUT = object()
+_COMPARISONS = np.greater, np.greater_equal, np.equal
 
 
 class Traced:
@@ -25,17 +27,17 @@ class Traced:
 
     Attributes:
         parent, view: the array that it is a view of, and the function of that array that returns it.
-        value: the array, as soon as there is one.
+        memory: the array itself, as soon as there is one.
         passing: of its rows, only those of the piece at hand are ever there.
     """
 
-    __slots__ = ("dtype", "parent", "passing", "recorder", "shape", "value", "view")
+    __slots__ = ("dtype", "memory", "parent", "passing", "recorder", "shape", "view")
 
     def __init__(self, recorder: "Recorder", shape: tuple[int, ...], dtype: Any) -> None:
         self.recorder, self.shape, self.dtype = recorder, shape, np.dtype(dtype)
         self.parent: Traced | None = None
-        self.view: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-        self.value: NDArray[Any] | None = None
+        self.view: Callable[[NDArray[Any]], NDArray[Any]] = lambda a: a
+        self.memory: NDArray[Any] | None = None
         self.passing = False
 
     @property
@@ -52,13 +54,21 @@ class Traced:
         return self if self.parent is None else self.parent.owner
 
     @property
+    def value(self) -> NDArray[Any]:
+        """The array itself. Its owner has to have memory."""
+        owner = self.owner
+        assert owner.memory is not None
+        return self.on(owner.memory)
+
+    @property
     def covers_owner(self) -> bool:
         """Whether these are all elements of the owner in the order of its memory."""
-        return self.parent is None or (self.on(np.empty(self.owner.shape, np.bool_)).flags.c_contiguous and self.size == self.owner.size)
+        seen = self.on(np.empty(self.owner.shape, np.bool_))
+        return seen.size == self.owner.size and seen.flags.c_contiguous
 
     def on(self, memory: NDArray[Any]) -> NDArray[Any]:
-        """Return this view, with `memory` for its owner."""
-        return memory if self.parent is None or self.view is None else self.view(self.parent.on(memory))
+        """Return this array, with `memory` for its owner."""
+        return memory if self.parent is None else self.view(self.parent.on(memory))
 
     @property
     def T(self) -> "Traced":
@@ -82,7 +92,7 @@ class Traced:
     def __bool__(self) -> bool:
         raise TypeError("an array has no value while it is recorded")
 
-    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__  # type: ignore[assignment]
+    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__
     __hash__ = object.__hash__
 
 
@@ -107,16 +117,14 @@ class Call:
     """`function(*arguments)`, which writes into `out`, one of the arguments.
 
     Attributes:
-        by_row: positions of the arguments of which row i is all that row i of `out` needs, `out` among them;
-            empty if the rows are not independent of each other.
-        elementwise: whether also the elements of a row are.
+        by_row: if the call is elementwise, the positions of the arguments of which row i is for row i of
+            `out`, `out` among them; the others are for all rows alike.
     """
 
     function: Callable[..., Any]
     arguments: list[Any]
     out: Traced
     by_row: tuple[int, ...] = ()
-    elementwise: bool = False
 
     @property
     def arrays(self) -> list[Traced]:
@@ -124,9 +132,8 @@ class Call:
 
 
 def rows_per_piece(x: Traced) -> int:
-    """Return how many rows of x are to be a piece: as many as fit, in pieces of the same size."""
-    row_bytes = x.size // x.shape[0] * x.dtype.itemsize
-    return -(-x.shape[0] // math.ceil(x.shape[0] / max(1, PIECE_BYTES // row_bytes)))
+    """Return how many rows of x fit into a piece."""
+    return max(1, PIECE_BYTES // (math.prod(x.shape[1:]) * int(x.dtype.itemsize)))
 
 
 class Recorder:
@@ -144,7 +151,7 @@ class Recorder:
     def bound(self, value: NDArray[Any]) -> Traced:
         """Return the array that is this one."""
         traced = Traced(self, value.shape, value.dtype)
-        traced.value = value
+        traced.memory = value
         return traced
 
     def constant(self, value: float, dtype: Any, shape: tuple[int, ...] = ()) -> Traced:
@@ -153,23 +160,30 @@ class Recorder:
             self._constants[key] = self.bound(np.full(shape, value, dtype))
         return self._constants[key]
 
-    def note(self, function: Callable[..., Any], arguments: Sequence[Any], out: Traced, **how: Any) -> Traced:
-        self.calls.append(Call(function, [out if x is _OUT else x for x in arguments], out, **how))
+    def note(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        out: Traced,
+        by_row: tuple[int, ...] = (),
+    ) -> Traced:
+        self.calls.append(Call(function, [out if x is _OUT else x for x in arguments], out, by_row))
         return out
 
-    def elementwise(self, f: Any, *arguments: Any, out: Traced | None = None, dtype: Any = None) -> Traced:
-        arrays = [x for x in arguments if isinstance(x, Traced)]
-        common = np.result_type(*(x.dtype for x in arrays))
+    def elementwise(self, f: Any, *arguments: Any, out: Traced | None = None) -> Traced:
+        common = np.result_type(*(x.dtype for x in arguments if isinstance(x, Traced)))
+        if common.kind != "f" and f not in _COMPARISONS:
+            raise TypeError(f"{f.__name__} is recorded for floating point, not for {common}")
         # As a 0-d array a number is not converted anew at each call.
         inputs = [x if isinstance(x, Traced) else self.constant(x, common) for x in arguments]
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         if out is None:
-            out = self.array(shape, dtype or (bool if f in (np.greater, np.greater_equal, np.equal) else common))
+            out = self.array(shape, bool if f in _COMPARISONS else common)
         if shape != out.shape:
             raise ValueError(f"{f.__name__}: {shape} does not fit {out.shape}")
         both = [*inputs, out]
         by_row = tuple(i for i, x in enumerate(both) if x.ndim == out.ndim > 0 and x.shape[0] == out.shape[0])
-        return self.note(f, both, out, by_row=by_row, elementwise=True)
+        return self.note(f, both, out, by_row)
 
     def abs(self, x: Traced) -> Traced:
         return self.elementwise(np.abs, x)
@@ -203,35 +217,34 @@ class Recorder:
         if isinstance(x, Traced) or like.ndim == 0:
             return x
         rows = min(like.shape[0], rows_per_piece(like))
-        spread = self.bound(self.constant(x, like.dtype, (rows, *like.shape[1:])).value)
-        spread.shape, spread.passing = like.shape, True
+        spread = self.array(like.shape, like.dtype)
+        spread.memory, spread.passing = self.constant(x, like.dtype, (rows, *like.shape[1:])).memory, True
         return spread
 
     def astype(self, x: Traced, dtype: Any) -> Traced:
-        out = self.array(x.shape, dtype)
-        by_row = (0, 1) if x.ndim else ()
-        return self.note(assign, (x, _OUT), out, by_row=by_row, elementwise=True)
+        return self.note(assign, (x, _OUT), self.array(x.shape, dtype), by_row=(0, 1) if x.ndim else ())
 
     def matmul(self, a: Traced, b: Traced) -> Traced:
-        shape = a.shape[:-1] + b.shape[1:]
-        by_row = (0, 2) if a.ndim == 2 else ()
-        return self.note(np.dot, (a, b, _OUT), self.array(shape, a.dtype), by_row=by_row)
+        if a.dtype != b.dtype or a.dtype.kind != "f":
+            raise TypeError(
+                f"matmul is recorded for one floating-point dtype, not for {a.dtype} and {b.dtype}"
+            )
+        return self.note(np.dot, (a, b, _OUT), self.array(a.shape[:-1] + b.shape[1:], a.dtype))
 
     def sum(self, x: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
         """As a product with ones, which takes less time than NumPy's own reduction."""
+        shape = tuple(1 if axis is None or i == axis % x.ndim else n for i, n in enumerate(x.shape))
         if axis is None:
             x, axis = self.reshape(x, (-1,)), 0
-        kept = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
         ones = self.constant(1.0, x.dtype, (x.shape[axis],))
-        total = self.matmul(x, ones) if axis == 1 else self.matmul(ones, x)
-        return self.reshape(total, kept) if keepdims else total
+        total = self.matmul(ones, x) if axis % x.ndim == 0 else self.matmul(x, ones)
+        return self.reshape(total, shape) if keepdims else total
 
     def max(self, x: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
-        """Along the first axis of a transposed copy: NumPy takes several times as long along a short last one."""
+        """Along the first axis of a transposed copy: along a short last axis NumPy takes much longer."""
         if x.ndim != 2 or axis != 1 or not keepdims:
             raise NotImplementedError("max is recorded along the last axis of a matrix, keepdims=True")
-        turned = self.note(assign, (x.T, _OUT), self.array(x.shape[::-1], x.dtype))
-        largest = self.note(np.maximum.reduce, (turned, 0, None, _OUT), self.array(x.shape[:1], x.dtype))
+        largest = self.note(_largest_of_rows, (x, _OUT), self.array(x.shape[:1], x.dtype))
         return self.reshape(largest, (x.shape[0], 1))
 
     def cumulative_sum(self, x: Traced, axis: int) -> Traced:
@@ -240,21 +253,19 @@ class Recorder:
     def take(self, x: Traced, indices: Traced, axis: int) -> Traced:
         # With mode="raise" NumPy would write into a copy of the result first.
         shape = indices.shape + x.shape[1:]
-        if axis != 0 or x.value is None:
+        if axis != 0 or x.memory is None:
             raise NotImplementedError("take is recorded along the first axis of an array that is there")
-        return self.note(x.value.take, (indices, 0, _OUT, "clip"), self.array(shape, x.dtype), by_row=(0, 2))
+        return self.note(x.memory.take, (indices, 0, _OUT, "clip"), self.array(shape, x.dtype))
 
     def concat(self, arrays: Sequence[Traced]) -> Traced:
-        out = self.array((sum(x.size for x in arrays),), arrays[0].dtype)
-        at = 0
-        for x in arrays:
-            out[at : at + x.size] = x
-            at += x.size
+        ends = list(accumulate(x.size for x in arrays))
+        out = self.array((ends[-1],), arrays[0].dtype)
+        for x, end in zip(arrays, ends, strict=True):
+            out[end - x.size : end] = x
         return out
 
     def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
-        known = -math.prod(shape)
-        shape = tuple(x.size // known if n == -1 else n for n in shape)
+        shape = tuple(-x.size // math.prod(shape) if n == -1 else n for n in shape)
         return x.see(lambda a: a.reshape(shape, copy=False), shape)
 
     def zeros_like(self, x: Traced) -> Traced:
@@ -267,6 +278,10 @@ class Recorder:
 def assign(x: Any, out: NDArray[Any]) -> None:
     """out = x."""
     np.copyto(out, x)
+
+
+def _largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
+    np.maximum.reduce(x.T.copy(), axis=0, out=out)
 
 
 # NumPy takes no `out` by position for these two.

@@ -56,7 +56,7 @@ class _Plan:
         )
         results = [theta, *moments, total]
         self.calls = _plan(recorder.calls, results)
-        values = [_value(x) for x in results]
+        values = [x.value for x in results]
         self.result = values[0], tuple(values[1:-1]), values[-1]
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
@@ -64,7 +64,7 @@ class _Plan:
         for ours, given in zip(self.state, (theta, *moments, total), strict=True):
             if given is not ours:
                 ours[...] = given
-        if index is not None:
+        if self.index is not None:
             self.index[...] = index
         for place, number in zip(self.numbers, coefficients, strict=True):
             place[()] = number
@@ -95,9 +95,9 @@ def _without_copies(calls: list[Call], results: list[Traced]) -> list[Call]:
         source, target = call.arguments[0], call.out.owner
         if call.function is assign and isinstance(source, Traced):
             owner = source.owner
-            if owner is target and owner.value is not None and _same(_value(source), _value(call.out)):
+            if owner is target and owner.memory is not None and _same(source.value, call.out.value):
                 continue
-            new = owner.value is target.value is None and target not in touched
+            new = owner.memory is target.memory is None and target not in touched
             if new and last[owner] == i and source.dtype == call.out.dtype and source.covers_owner:
                 owner.parent, owner.view = call.out, partial(_reshaped, owner.shape)
                 continue
@@ -122,24 +122,28 @@ def _runs(calls: list[Call]) -> list[list[Call]]:
 
 
 def _go_together(calls: list[Call]) -> bool:
-    if len({call.out.shape[:1] for call in calls}) > 1 or not all(c.elementwise and c.by_row for c in calls):
-        return False
-    # What one of them writes all must read in the same way, row by row.
-    written = {call.out.owner: call.out for call in calls}
+    rows = {call.out.shape[:1] for call in calls}
+    written = {call.out for call in calls}
+    return len(rows) == 1 and all(c.by_row for c in calls) and all(_row_by_row(calls, x) for x in written)
+
+
+def _row_by_row(calls: list[Call], x: Traced) -> bool:
+    """Whether no call needs more of x than the row that it is at."""
     return all(
-        written.get(x.owner, x) is x and (i in call.by_row or x.owner not in written)
+        y is x and i in call.by_row
         for call in calls
-        for i, x in enumerate(call.arguments)
-        if isinstance(x, Traced)
+        for i, y in enumerate(call.arguments)
+        if isinstance(y, Traced) and y.owner is x.owner
     )
 
 
-def _pieces(run: list[Call]) -> list[slice | None]:
-    if not (run[0].elementwise and run[0].by_row):
-        return [None]
-    rows, step = run[0].out.shape[0], min(rows_per_piece(call.out) for call in run)
-    if rows <= step:
-        return [None]
+def _pieces(run: list[Call]) -> list[slice]:
+    """Return the rows that the calls go through at once: pieces of about the same size, or all."""
+    if not run[0].by_row:
+        return [slice(None)]
+    rows = run[0].out.shape[0]
+    n_pieces = math.ceil(rows / min(rows_per_piece(call.out) for call in run))
+    step = math.ceil(rows / n_pieces)
     return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
 
@@ -153,42 +157,43 @@ def _give_memory(runs: list[list[Call]], needed: set[Traced]) -> None:
     end = 0
     for run in runs:
         begin, end = end, end + len(run)
-        piece = _pieces(run)[0]
+        pieces = _pieces(run)
         for i, call in enumerate(run, begin):
             x = call.out.owner
-            if x.value is None:
-                ours.add(x)
-                dying = [a for a in call.arrays if a in ours and last[a] == i and a.shape == x.shape]
-                shape = x.shape
-                if piece is not None and call.out is x and begin <= first[x] <= last[x] < end:
-                    x.passing = True
-                    shape = (piece.stop, *shape[1:])
-                elif call.elementwise and dying and dying[0].dtype == x.dtype and not dying[0].passing:
-                    x.value = dying[0].value
-                    ours.remove(dying[0])
-                    continue
-                size = math.prod(shape) * x.dtype.itemsize
-                memory = free[size].pop() if free.get(size) else np.empty(size, np.uint8)
-                x.value = memory.view(x.dtype).reshape(shape)
+            if x.memory is not None:
+                continue
+            ours.add(x)
+            shape = x.shape
+            if len(pieces) > 1 and x is call.out and begin <= first[x] <= last[x] < end:
+                x.passing = True
+                shape = (pieces[0].stop, *shape[1:])
+            elif over := [
+                a for a in call.arrays if a in ours and last[a] == i and _replaces(x, a, call, run)
+            ]:
+                x.memory = over[0].memory
+                ours.remove(over[0])
+                continue
+            size = math.prod(shape) * x.dtype.itemsize
+            memory = free[size].pop() if free.get(size) else np.empty(size, np.uint8)
+            x.memory = memory.view(x.dtype).reshape(shape)
         for x in {x.owner for call in run for x in call.arrays} & ours:
             if last[x] < end:
                 ours.remove(x)
                 free.setdefault(x.value.nbytes, []).append(x.value.reshape(-1).view(np.uint8))
 
 
-def _part(x: Any, by_row: bool, piece: slice | None) -> Any:
+def _replaces(x: Traced, a: Traced, call: Call, run: list[Call]) -> bool:
+    """Whether x can be written over a, which nobody needs after this call."""
+    fits = x.shape == a.shape and x.dtype == a.dtype and not a.passing
+    return fits and bool(call.by_row) and x is call.out and _row_by_row(run, a)
+
+
+def _part(x: Any, by_row: bool, rows: slice) -> Any:
     if not isinstance(x, Traced):
         return x
-    value = _value(x)
-    if piece is None or not by_row:
-        return value
-    return value[: piece.stop - piece.start] if x.passing else value[piece]
-
-
-def _value(x: Traced) -> NDArray[Any]:
-    if x.value is None:
-        x.value = x.view(_value(x.parent))
-    return x.value
+    if not by_row or rows == slice(None):
+        return x.value
+    return x.value[: rows.stop - rows.start] if x.passing else x.value[rows]
 
 
 def _reshaped(shape: tuple[int, ...], a: NDArray[Any]) -> NDArray[Any]:
