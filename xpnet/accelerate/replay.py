@@ -142,8 +142,8 @@ def _pieces(run: list[Call]) -> list[slice]:
     if not run[0].by_row:
         return [slice(None)]
     rows = run[0].out.shape[0]
-    n_pieces = math.ceil(rows / min(rows_per_piece(call.out) for call in run))
-    step = math.ceil(rows / n_pieces)
+    n_pieces = round(rows / min(rows_per_piece(call.out) for call in run))
+    step = math.ceil(rows / max(1, n_pieces))
     return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
 
