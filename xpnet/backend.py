@@ -31,6 +31,9 @@ DTYPES = ("float32", "float64")
 # Temporaries of this many bytes still fit the second-level cache of a CPU core.
 _CPU_BLOCK_BYTES = 2**19
 
+# To record a step takes as long as a few steps, and saves a tenth of each.
+_WORTH_RECORDING = 32
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -131,19 +134,29 @@ class Backend:
             return cast(F, import_module("jax").jit(function, donate_argnums=donate))
         return function
 
-    def compile_step(self, step: F) -> F:
+    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
         """Return a training step without its `xp`, as fast as the library can take it again and again.
 
         Args:
             step: (state, data, index, coefficients, *, xp) -> state, a fixed list of array operations. The
                 state is (theta, moments, total), arrays that the step owns and returns; data are borrowed
                 arrays, always the same; index the rows of data to use, None for all; coefficients are floats.
+            n_steps: how many steps are planned.
         """
+        plain = partial(step, xp=self.xp)
         if self.name == "jax":
-            return cast(F, import_module("jax").jit(partial(step, xp=self.xp), donate_argnums=0))
-        if self.xp is import_module(LIBRARIES["numpy"].namespace):
-            return cast(F, import_module("xpnet.accelerate").Replay(step, self.xp))
-        return cast(F, partial(step, xp=self.xp))
+            return cast(Callable[..., Any], import_module("jax").jit(plain, donate_argnums=0))
+        fix = None
+        if self.xp is import_module(LIBRARIES["numpy"].namespace) and n_steps >= _WORTH_RECORDING:
+            fix = "plan"
+        elif (
+            self.name == "torch" and self.device.type == "cuda" and os.environ.get("XPNET_CUDA_GRAPH") == "1"
+        ):
+            fix = "capture"
+        if fix is None:
+            return plain
+        accelerate = import_module("xpnet.accelerate")
+        return cast(Callable[..., Any], accelerate.Replay(step, self.xp, getattr(accelerate, fix)))
 
     def free_bytes(self) -> int | None:
         """Free memory of the device in bytes, or None where the library cannot tell."""

@@ -165,7 +165,8 @@ def epochs(
     ) -> tuple[Array, Moments]:
         if clip_norm is not None:
             g = clip_by_norm(g, clip_norm, xp=xp)
-        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=backend.block, xp=xp)
+        block = backend.block if xp is backend.xp else None  # what records the step cuts vectors by itself
+        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=block, xp=xp)
 
     def step(
         state: tuple[Array, Moments, Array],
@@ -183,7 +184,7 @@ def epochs(
         return theta, moments, total
 
     xp = backend.xp
-    compiled_step: Callable[..., Any] = backend.compile_step(step)
+    compiled_step = backend.compile_step(step, n_epochs * math.ceil(n / (batch_size or n)))
     compiled_descend = backend.compile(partial(descend, xp=xp), donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK

@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Recorder", "Traced", "assign", "rows_per_piece"]
+__all__ = ["Call", "Recorder", "Traced", "assign", "join", "rows_per_piece"]
 
 # Elementwise calls work on about so many bytes of each array at once: five of them fit a core's cache.
 PIECE_BYTES = 2**17
@@ -29,16 +30,17 @@ class Traced:
         parent, view: the array that it is a view of, and the function of that array that returns it.
         memory: the array itself, as soon as there is one.
         passing: of its rows, only those of the piece at hand are ever there.
+        is_number: it stands for a Python number, which is never changed but always replaced.
     """
 
-    __slots__ = ("dtype", "memory", "parent", "passing", "recorder", "shape", "view")
+    __slots__ = ("dtype", "is_number", "memory", "parent", "passing", "recorder", "shape", "view")
 
     def __init__(self, recorder: "Recorder", shape: tuple[int, ...], dtype: Any) -> None:
         self.recorder, self.shape, self.dtype = recorder, shape, np.dtype(dtype)
         self.parent: Traced | None = None
         self.view: Callable[[NDArray[Any]], NDArray[Any]] = lambda a: a
         self.memory: NDArray[Any] | None = None
-        self.passing = False
+        self.passing = self.is_number = False
 
     @property
     def ndim(self) -> int:
@@ -81,25 +83,28 @@ class Traced:
         return seen
 
     def __getitem__(self, key: Any) -> "Traced":
+        if not all(isinstance(k, slice | EllipsisType) for k in (key if isinstance(key, tuple) else (key,))):
+            raise TypeError("slices are recorded, of which NumPy returns a view; got another index")
         return self.see(lambda a: a[key], np.broadcast_to(np.False_, self.shape)[key].shape)
 
-    def __setitem__(self, key: Any, value: "Traced") -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         self.recorder.note(assign, (value, _OUT), self[key])
 
     def __neg__(self) -> "Traced":
         return self.recorder.elementwise(np.negative, self)
 
-    def __bool__(self) -> bool:
+    def _no_value(self, *_: Any, **__: Any) -> Any:
         raise TypeError("an array has no value while it is recorded")
 
-    __float__ = __int__ = __index__ = __len__ = __iter__ = __bool__
+    __bool__ = __float__ = __int__ = __index__ = __len__ = __iter__ = __array__ = _no_value
+    __array_ufunc__ = None
     __hash__ = object.__hash__
 
 
 def _operator(f: Any, *, swapped: bool = False, in_place: bool = False) -> Callable[[Traced, Any], Traced]:
     def operator(self: Traced, other: Any) -> Traced:
         a, b = (other, self) if swapped else (self, other)
-        return self.recorder.elementwise(f, a, b, out=self if in_place else None)
+        return self.recorder.elementwise(f, a, b, out=self if in_place and not self.is_number else None)
 
     return operator
 
@@ -154,8 +159,19 @@ class Recorder:
         traced.memory = value
         return traced
 
+    def number(self, value: NDArray[Any]) -> Traced:
+        """Return this 0-d array as what the recorded function takes for a Python number."""
+        traced = self.bound(value)
+        traced.is_number = True
+        return traced
+
     def constant(self, value: float, dtype: Any, shape: tuple[int, ...] = ()) -> Traced:
-        key = value, dtype, shape
+        """Return an array full of this Python number, converted once and not at each call."""
+        if type(value) not in (bool, int, float) or dtype.kind != "f":
+            raise TypeError(
+                f"recorded are Python numbers with floating-point arrays, not {value!r} with {dtype}"
+            )
+        key = repr(value), dtype, shape  # 0.0 and -0.0 are equal
         if key not in self._constants:
             self._constants[key] = self.bound(np.full(shape, value, dtype))
         return self._constants[key]
@@ -174,13 +190,13 @@ class Recorder:
         common = np.result_type(*(x.dtype for x in arguments if isinstance(x, Traced)))
         if common.kind != "f" and f not in _COMPARISONS:
             raise TypeError(f"{f.__name__} is recorded for floating point, not for {common}")
-        # As a 0-d array a number is not converted anew at each call.
         inputs = [x if isinstance(x, Traced) else self.constant(x, common) for x in arguments]
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         if out is None:
             out = self.array(shape, bool if f in _COMPARISONS else common)
         if shape != out.shape:
             raise ValueError(f"{f.__name__}: {shape} does not fit {out.shape}")
+        out.is_number = all(x.is_number for x in arguments if isinstance(x, Traced))
         both = [*inputs, out]
         by_row = tuple(i for i, x in enumerate(both) if x.ndim == out.ndim > 0 and x.shape[0] == out.shape[0])
         return self.note(f, both, out, by_row)
@@ -222,7 +238,7 @@ class Recorder:
         return spread
 
     def astype(self, x: Traced, dtype: Any) -> Traced:
-        return self.note(assign, (x, _OUT), self.array(x.shape, dtype), by_row=(0, 1) if x.ndim else ())
+        return self.note(_convert, (x, _OUT), self.array(x.shape, dtype), by_row=(0, 1) if x.ndim else ())
 
     def matmul(self, a: Traced, b: Traced) -> Traced:
         if a.dtype != b.dtype or a.dtype.kind != "f":
@@ -233,6 +249,8 @@ class Recorder:
 
     def sum(self, x: Traced, axis: int | None = None, keepdims: bool = False) -> Traced:
         """As a product with ones, which takes less time than NumPy's own reduction."""
+        if x.ndim > 2:
+            raise NotImplementedError("sum is recorded for vectors and matrices")
         shape = tuple(1 if axis is None or i == axis % x.ndim else n for i, n in enumerate(x.shape))
         if axis is None:
             x, axis = self.reshape(x, (-1,)), 0
@@ -258,10 +276,12 @@ class Recorder:
         return self.note(x.memory.take, (indices, 0, _OUT, "clip"), self.array(shape, x.dtype))
 
     def concat(self, arrays: Sequence[Traced]) -> Traced:
+        if any(x.ndim != 1 or x.dtype != arrays[0].dtype for x in arrays):
+            raise NotImplementedError("concat is recorded for vectors of one dtype")
         ends = list(accumulate(x.size for x in arrays))
         out = self.array((ends[-1],), arrays[0].dtype)
         for x, end in zip(arrays, ends, strict=True):
-            out[end - x.size : end] = x
+            self.note(join, (x, _OUT), out[end - x.size : end])
         return out
 
     def reshape(self, x: Traced, shape: tuple[int, ...]) -> Traced:
@@ -276,8 +296,17 @@ class Recorder:
 
 
 def assign(x: Any, out: NDArray[Any]) -> None:
-    """out = x."""
+    """Write x, an array or a number, into a part of an array."""
     np.copyto(out, x)
+
+
+def join(x: NDArray[Any], out: NDArray[Any]) -> None:
+    """Write x into its part of a new array."""
+    np.copyto(out, x)
+
+
+def _convert(x: NDArray[Any], out: NDArray[Any]) -> None:
+    np.copyto(out, x, casting="unsafe")
 
 
 def _largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
