@@ -148,11 +148,11 @@ class Backend:
             return cast(Callable[..., Any], import_module("jax").jit(plain, donate_argnums=0))
         fix = None
         if self.xp is import_module(LIBRARIES["numpy"].namespace) and n_steps >= _WORTH_RECORDING:
-            fix = "plan"
+            fix = "recorded"
         elif (
             self.name == "torch" and self.device.type == "cuda" and os.environ.get("XPNET_CUDA_GRAPH") == "1"
         ):
-            fix = "capture"
+            fix = "captured"
         if fix is None:
             return plain
         accelerate = import_module("xpnet.accelerate")

@@ -8,10 +8,10 @@ from typing import Any
 
 from xpnet._typing import Namespace
 
-__all__ = ["capture"]
+__all__ = ["captured"]
 
 
-def capture(
+def captured(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and a function that takes it. See `Replay`."""

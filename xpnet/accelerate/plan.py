@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from xpnet._typing import Namespace
 from xpnet.accelerate.record import Call, Recorder, Traced, assign, join, rows_per_piece
 
-__all__ = ["plan"]
+__all__ = ["recorded"]
 
 
-def plan(
+def recorded(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and a function that takes it. See `Replay`."""
@@ -128,16 +128,13 @@ def _give_memory(runs: list[list[Call]], needed: set[Traced]) -> None:
             if x.memory is not None:
                 continue
             ours.add(x)
-            shape = x.shape
-            if len(pieces) > 1 and x is call.out and begin <= first[x] <= last[x] < end:
-                x.passing = True
-                shape = (pieces[0].stop, *shape[1:])
-            elif over := [
-                a for a in call.arrays if a in ours and last[a] == i and _replaces(x, a, call, run)
-            ]:
+            x.passing = len(pieces) > 1 and x is call.out and begin <= first[x] <= last[x] < end
+            over = [a for a in call.arrays if a in ours and last[a] == i and _replaces(x, a, call, run)]
+            if over:
                 x.memory = over[0].memory
                 ours.remove(over[0])
                 continue
+            shape = (pieces[0].stop, *x.shape[1:]) if x.passing else x.shape
             size = math.prod(shape) * x.dtype.itemsize
             memory = free[size].pop() if free.get(size) else np.empty(size, np.uint8)
             x.memory = memory.view(x.dtype).reshape(shape)
@@ -149,7 +146,7 @@ def _give_memory(runs: list[list[Call]], needed: set[Traced]) -> None:
 
 def _replaces(x: Traced, a: Traced, call: Call, run: list[Call]) -> bool:
     """Whether x can be written over a, which nobody needs after this call."""
-    fits = x.shape == a.shape and x.dtype == a.dtype and not a.passing
+    fits = x.shape == a.shape and x.dtype == a.dtype and x.passing == a.passing
     return fits and bool(call.by_row) and x is call.out and _row_by_row(run, a)
 
 
