@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from xpnet.accelerate import Replay, record
+from xpnet.accelerate import Replay, plan, record
 from xpnet.backend import Backend, resolve
 from xpnet.errors import InputError
 from xpnet.estimator.objective import network
@@ -129,6 +129,7 @@ def compare_replayed(*args, **options):
 def piece(request, monkeypatch):
     """So many bytes of an array at once, in place of what suits the cache."""
     monkeypatch.setattr(record, "PIECE_BYTES", request.param)
+    monkeypatch.setattr(plan, "_LINE", 1 if request.param < 1000 else 64)
 
 
 def in_pieces(*sizes):
@@ -901,7 +902,7 @@ def test_an_optimizer_written_in_an_unusual_way(f):
 
 
 def stand_in(step, state, data, index, coefficients, *, xp):
-    return state, lambda: step(state, data, index, coefficients, xp=xp)
+    return state, state, lambda: step(state, data, index, coefficients, xp=xp)
 
 
 @dataclass(frozen=True)
@@ -1135,7 +1136,7 @@ def test_memory_of_a_wide_network():
     mlp = MLP((784, 800, 10))
     theta, batch = 4 * mlp.layout.n_parameters, 4 * 128 * 784
     kept, more = memory_of_two_steps(mlp, 128, Adam())
-    assert kept < 2 * (theta + batch)
+    assert kept < 3 * theta + 2 * (theta + batch)  # the state begins at a cache line: it may be a copy
     assert more < 0.1 * theta
 
 

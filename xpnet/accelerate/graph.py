@@ -13,8 +13,8 @@ __all__ = ["captured"]
 
 def captured(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[Any, Callable[[], None]]:
-    """Return the state after the step, and a function that takes it. See `Replay`."""
+) -> tuple[Any, Any, Callable[[], None]]:
+    """Return the state that the step works on, the state after it, and the step itself. See `Replay`."""
     import torch
 
     theta, moments, total = state
@@ -30,4 +30,4 @@ def captured(
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = step(state, data, index, coefficients, xp=xp)
-    return result, graph.replay
+    return state, result, graph.replay

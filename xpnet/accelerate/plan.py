@@ -18,28 +18,46 @@ from xpnet.accelerate.record import Call, Recorder, Traced, assign, join, rows_p
 
 __all__ = ["recorded"]
 
+_LINE = 64  # bytes in a line of the cache
+
 
 def recorded(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[Any, Callable[[], None]]:
-    """Return the state after the step, and a function that takes it. See `Replay`."""
+) -> tuple[Any, Any, Callable[[], None]]:
+    """Return the state that the step works on, the state after it, and the step itself. See `Replay`."""
     theta, moments, total = state
+    state = theta, moments, total = _aligned(theta), tuple(map(_aligned, moments)), _aligned(total)
     recorder = Recorder(theta.dtype)
     bound = recorder.bound
-    theta, moments, total = step(
+    new_theta, new_moments, new_total = step(
         (bound(theta), tuple(map(bound, moments)), bound(total)),
         tuple(map(bound, data)),
         None if index is None else bound(index),
         tuple(map(recorder.number, coefficients)),
         xp=recorder,
     )
-    calls = _with_memory(recorder.calls, [theta, *moments, total])
+    calls = _with_memory(recorder.calls, [new_theta, *new_moments, new_total])
 
     def again() -> None:
         for function, arguments in calls:
             function(*arguments)
 
-    return (theta.value, tuple(m.value for m in moments), total.value), again
+    return state, (new_theta.value, tuple(m.value for m in new_moments), new_total.value), again
+
+
+def _aligned(x: NDArray[Any]) -> NDArray[Any]:
+    """Return x, or a copy, at the beginning of a cache line: elsewhere each wide load takes two of them."""
+    if x.ctypes.data % _LINE == 0:
+        return x
+    copy = _memory(x.nbytes).view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+def _memory(n_bytes: int) -> NDArray[np.uint8]:
+    memory = np.empty(n_bytes + _LINE, np.uint8)
+    at = -memory.ctypes.data % _LINE
+    return memory[at : at + n_bytes]
 
 
 def _with_memory(calls: list[Call], results: list[Traced]) -> list[tuple[Callable[..., Any], list[Any]]]:
@@ -108,7 +126,8 @@ def _pieces(run: list[Call]) -> list[slice]:
         return [slice(None)]
     rows = run[0].out.shape[0]
     n_pieces = round(rows / min(rows_per_piece(call.out) for call in run))
-    step = math.ceil(rows / max(1, n_pieces))
+    in_lines = _LINE // math.gcd(_LINE, run[0].out.size // rows * run[0].out.dtype.itemsize)
+    step = in_lines * math.ceil(rows / max(1, n_pieces) / in_lines)
     return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
 
@@ -136,7 +155,7 @@ def _give_memory(runs: list[list[Call]], needed: set[Traced]) -> None:
                 continue
             shape = (pieces[0].stop, *x.shape[1:]) if x.passing else x.shape
             size = math.prod(shape) * x.dtype.itemsize
-            memory = free[size].pop() if free.get(size) else np.empty(size, np.uint8)
+            memory = free[size].pop() if free.get(size) else _memory(size)
             x.memory = memory.view(x.dtype).reshape(shape)
         for x in {x.owner for call in run for x in call.arrays} & ours:
             if last[x] < end:

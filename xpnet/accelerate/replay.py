@@ -13,9 +13,9 @@ class Replay:
     """`step` as `Backend.compile_step` describes it, for libraries that write in place.
 
     Args:
-        fix: (step, state, data, index, coefficients, *, xp) -> (new state, function without arguments that
-            does the same to these arrays again); the coefficients are 0-d arrays. Where it raises an
-            exception, the plain step is taken.
+        fix: (step, state, data, index, coefficients, *, xp) -> (the state in the arrays that it is to be in
+            before a step, the state in those that it is in afterwards, the step: a function without
+            arguments). The coefficients are 0-d arrays. If it raises an exception, the plain step is taken.
     """
 
     def __init__(self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any]) -> None:
@@ -39,11 +39,14 @@ class _Fixed:
         xp: Any = of.xp
         self.xp = xp
         theta, moments, total = state
-        state = theta, moments, xp.asarray(total)  # NumPy makes a number of a 0-d array at every turn
-        self.state, self.data = (theta, *moments, state[2]), data
+        total = xp.asarray(total)  # NumPy makes a number of a 0-d array at every turn
+        self.data = data
         self.index = None if index is None else xp.asarray(index, copy=True)
         self.coefficients = tuple(xp.zeros_like(total) for _ in range(n_coefficients))
-        self.result, self.again = of.fix(of.step, state, data, self.index, self.coefficients, xp=xp)
+        (theta, moments, total), self.result, self.again = of.fix(
+            of.step, (theta, moments, total), data, self.index, self.coefficients, xp=xp
+        )
+        self.state = theta, *moments, total
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
         theta, moments, total = state
