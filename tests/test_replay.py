@@ -216,6 +216,15 @@ def test_a_batch_whose_weights_are_all_0():
     compare_replayed(mlp, SGD(0.9), (X, Y, weight), order=lambda n, epoch: None)
 
 
+@each_dtype
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "logistic_cross_entropy"])
+def test_outputs_that_would_overflow(loss, dtype):
+    mlp = MLP((5, 4), loss=loss)
+    X, Y = problem(mlp, dtype=dtype)
+    assert np.ptp(X @ mlp.init(1)[:20].reshape(5, 4)) > 1.0
+    compare_replayed(mlp, SGD(), (2000.0 * X, Y), dtype=dtype, schedule=lambda t: 1e-5)
+
+
 @pytest.mark.parametrize("targets", ["X itself", "a view of X"])
 def test_targets_that_are_inputs(targets):
     mlp = MLP((5, 3, 5) if targets == "X itself" else (5, 3, 2), "tanh", "squared_error")
@@ -517,6 +526,21 @@ def a_row_of_a_result(z, Y, xp):
     return z + doubled[:1, :] + doubled[-1, :] + doubled[:, :1] + doubled[None, 0, ...]
 
 
+def adds_the_first_row_of_a_result(z, Y, xp):
+    doubled = 2.0 * z
+    return doubled + doubled[:1, :]
+
+
+def adds_its_transposed(z, Y, xp):
+    square = xp.matmul(z.T, Y)
+    return z + xp.sum(square + square.T, axis=0)
+
+
+def copies_its_transposed(z, Y, xp):
+    square, oblong = xp.matmul(z.T, Y), xp.matmul(Y[:, :2].T, z)
+    return z + 0.1 * xp.astype(square.T, z.dtype)[:1, :] + 0.1 * xp.sum(xp.astype(oblong.T, z.dtype)[:3, :])
+
+
 def compares_and_uses_it_twice(z, Y, xp):
     above = z > Y
     mask = xp.astype(above, z.dtype)
@@ -622,6 +646,11 @@ def joins_twice(z, Y, xp):
     return z + joined[:BATCH] * joined[BATCH : 2 * BATCH] + joined[-BATCH:]
 
 
+def joins_in_reverse_order(z, Y, xp):
+    joined = xp.concat([xp.sum(z, axis=0)[::-1], xp.sum(z * Y, axis=0)[::2]])
+    return z + joined[:BATCH] + 0.1 * joined[-1:]
+
+
 def joins_and_writes_to_a_part(z, Y, xp):
     part = 0.5 * z[0, :]
     joined = xp.concat([xp.sum(z, axis=0), xp.sum(z * Y, axis=0)])
@@ -670,6 +699,9 @@ def large_constants(z, Y, xp):
         both_rows_and_columns,
         one_row_for_all,
         a_row_of_a_result,
+        adds_the_first_row_of_a_result,
+        adds_its_transposed,
+        copies_its_transposed,
         compares_and_uses_it_twice,
         compares_the_other_way_round,
         compares_booleans_with_a_number,
@@ -685,6 +717,7 @@ def large_constants(z, Y, xp):
         subtracts_its_own_transposed,
         joins_and_goes_on_with_the_parts,
         joins_twice,
+        joins_in_reverse_order,
         joins_and_writes_to_a_part,
         joins_matrices,
         joins_matrices_that_are_not_its_own,
@@ -707,7 +740,7 @@ def adds_integers(z, Y, xp):
 
 
 def compares_integers(z, Y, xp):
-    return z * xp.astype(Y == 1, z.dtype) + xp.astype(Y > 0, z.dtype) * xp.astype(z <= Y, z.dtype)
+    return z * xp.astype(Y == 1, z.dtype) + xp.astype(Y >= 1, z.dtype) * xp.astype(z <= Y, z.dtype)
 
 
 def compares_integers_with_a_half(z, Y, xp):
@@ -731,6 +764,7 @@ def joins_integers_with_numbers(z, Y, xp):
     return xp.reshape(xp.concat([flat, Y])[: flat.shape[0]] + xp.concat([Y, flat])[flat.shape[0] :], z.shape)
 
 
+@each_dtype
 @parametrize(
     "f",
     [
@@ -744,10 +778,10 @@ def joins_integers_with_numbers(z, Y, xp):
         joins_integers_with_numbers,
     ],
 )
-def test_a_loss_with_integer_targets(f):
+def test_a_loss_with_integer_targets(f, dtype):
     mlp = network_around(f)
-    X, Y = problem(mlp)
-    compare(mlp, SGD(0.9), (X, np.rint(Y).astype("int64")))
+    X, Y = problem(mlp, dtype=dtype)
+    compare(mlp, SGD(0.9), (X, np.rint(Y).astype("int64")), dtype=dtype)
 
 
 # Optimizers of one's own
@@ -772,6 +806,13 @@ class Own(NamedTuple):
 def returns_new_arrays(theta, g, m, lr, decay, xp):
     m = 0.9 * m + g
     return theta - lr * m, (m,)
+
+
+def returns_new_arrays_and_a_copy(theta, g, m, lr, decay, xp):
+    m *= 0.5
+    m -= g
+    new = theta + lr * m
+    return new, (xp.astype(new, new.dtype),)
 
 
 def returns_the_gradient(theta, g, m, lr, decay, xp):
@@ -846,6 +887,13 @@ def subtracts_the_first_of_its_moments(theta, g, m, lr, decay, xp):
     return theta, (m,)
 
 
+def moves_its_moments_along(theta, g, m, lr, decay, xp):
+    m[1:] = m[:-1]
+    m[:1] = g[:1]
+    theta -= lr * (g + 0.1 * m)
+    return theta, (m,)
+
+
 def writes_to_parts(theta, g, lr, decay, xp):
     first = 0.1 * theta[:2]
     g[:2] = first
@@ -875,6 +923,7 @@ def joins_and_writes_a_product(theta, g, lr, decay, xp):
     "f",
     [
         returns_new_arrays,
+        returns_new_arrays_and_a_copy,
         returns_the_gradient,
         hands_its_moments_on,
         swaps_its_moments,
@@ -887,6 +936,7 @@ def joins_and_writes_a_product(theta, g, lr, decay, xp):
         counts_in_an_element_of_its_moments,
         reads_an_element_of_its_moments,
         subtracts_the_first_of_its_moments,
+        moves_its_moments_along,
         writes_to_parts,
         joins_and_writes_to_parts,
         joins_and_writes_a_product,
@@ -961,6 +1011,24 @@ def test_data_that_the_caller_changes_between_two_steps_count():
 
         found.append(train(numpy_as(kind), mlp, Adam(), (X, Y), after_step=change))
     check(found[1], found[0])
+
+
+def test_other_data_than_at_first():
+    def step(state, data, index, coefficients, *, xp):
+        theta, moments, total = state
+        theta += coefficients[0] * xp.sum(xp.take(data[0], index, axis=0), axis=0)
+        return theta, moments, total
+
+    compiled, rng, expected = (
+        resolve("cpu", "numpy", "float64").compile_step(step, 1000),
+        np.random.default_rng(0),
+        0,
+    )
+    state = np.zeros(3), (), np.zeros(())
+    for X in [*rng.random((2, 5, 3))] * 2 + [*rng.random((4, 5, 3))]:
+        state = compiled(state, (X,), np.array([1, 4]), (0.5,))
+        expected += 0.5 * (X[1] + X[4])
+        assert state[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_parameters_put_in_between_two_steps_count():
@@ -1136,13 +1204,14 @@ def test_memory_of_a_wide_network():
     mlp = MLP((784, 800, 10))
     theta, batch = 4 * mlp.layout.n_parameters, 4 * 128 * 784
     kept, more = memory_of_two_steps(mlp, 128, Adam())
-    assert kept < 3 * theta + 2 * (theta + batch)  # the state begins at a cache line: it may be a copy
+    # The state begins at a cache line, and may be a copy for that.
+    assert kept - 3 * theta < 1.8 * (theta + batch)
     assert more < 0.1 * theta
 
 
 def test_memory_of_a_deep_network():
     """The outputs of the layers have to be kept for the way back; what else there is takes turns."""
-    mlp = MLP((32,) * 8, "softplus", "squared_error")
+    mlp = MLP((32,) * 8, DEEP[1:], "huber")
     layer = 4 * 8000 * 32
     kept, more = memory_of_two_steps(mlp, 8000, SGD(0.9))
     assert kept < 13 * layer

@@ -36,6 +36,8 @@ def recorded(
         tuple(map(recorder.number, coefficients)),
         xp=recorder,
     )
+    if len(new_moments) != len(moments):
+        raise ValueError(f"expected {len(moments)} moments as before the step, got {len(new_moments)}")
     calls = _with_memory(recorder.calls, [new_theta, *new_moments, new_total])
 
     def again() -> None:
