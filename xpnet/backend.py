@@ -147,7 +147,7 @@ class Backend:
         if self.name == "jax":
             return cast(Callable[..., Any], import_module("jax").jit(plain, donate_argnums=0))
         fix = None
-        if self.xp is import_module(LIBRARIES["numpy"].namespace) and n_steps >= _WORTH_RECORDING:
+        if self.name == "numpy" and n_steps >= _WORTH_RECORDING:
             fix = "recorded"
         elif (
             self.name == "torch" and self.device.type == "cuda" and os.environ.get("XPNET_CUDA_GRAPH") == "1"

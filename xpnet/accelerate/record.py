@@ -155,6 +155,8 @@ class Recorder:
 
     def bound(self, value: NDArray[Any]) -> Traced:
         """Return the array that is this one."""
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"recorded are arrays, not {type(value).__name__}")
         traced = Traced(self, value.shape, value.dtype)
         traced.memory = value
         return traced
@@ -269,11 +271,13 @@ class Recorder:
         return self.note(np.add.accumulate, (x, axis, None, _OUT), self.array(x.shape, x.dtype))
 
     def take(self, x: Traced, indices: Traced, axis: int) -> Traced:
-        # With mode="raise" NumPy would write into a copy of the result first.
-        shape = indices.shape + x.shape[1:]
         if axis != 0 or x.memory is None:
             raise NotImplementedError("take is recorded along the first axis of an array that is there")
-        return self.note(x.memory.take, (indices, 0, _OUT, "clip"), self.array(shape, x.dtype))
+        out = self.array(indices.shape + x.shape[1:], x.dtype)
+        if not x.memory.flags.c_contiguous:  # NumPy's `take` would copy all of x first
+            return self.note(_rows, (x, indices, _OUT), out)
+        # With mode="raise" it would write into a copy of the result first.
+        return self.note(x.memory.take, (indices, 0, _OUT, "clip"), out)
 
     def concat(self, arrays: Sequence[Traced]) -> Traced:
         if any(x.ndim != 1 or x.dtype != arrays[0].dtype for x in arrays):
@@ -307,6 +311,10 @@ def join(x: NDArray[Any], out: NDArray[Any]) -> None:
 
 def _convert(x: NDArray[Any], out: NDArray[Any]) -> None:
     np.copyto(out, x, casting="unsafe")
+
+
+def _rows(x: NDArray[Any], indices: NDArray[Any], out: NDArray[Any]) -> None:
+    out[...] = x[indices]
 
 
 def _largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
