@@ -136,34 +136,30 @@ class Products:
 
 
 class ScikitLearn:
-    """MLPClassifier.partial_fit, an epoch a call.
-
-    Its rows lie in the order of the batches already: it slices them where the others gather them.
-    """
+    """MLPClassifier.partial_fit, an epoch a call."""
 
     def __init__(self, task):
         from sklearn.neural_network import MLPClassifier
 
-        self.X, self.y = task.X[task.order], task.y[task.order]
+        self.X, self.y = task.X, task.y
         self.model = model = MLPClassifier(
             task.sizes[1:-1],
             alpha=0.0,
             batch_size=task.batch,
             learning_rate_init=task.lr,
-            shuffle=False,
+            random_state=InOrder(task.order),
             beta_1=BETAS[0],
             beta_2=BETAS[1],
             epsilon=EPSILON,
         )
-        first = slice(0, task.batch)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.partial_fit(self.X[first], self.y[first], classes=np.arange(task.sizes[-1]))
+            model.partial_fit(self.X, self.y, classes=np.arange(task.sizes[-1]))
         weights, biases = split(task.theta, task.sizes)
         model.coefs_ = [W.copy() for W in weights]
         model.intercepts_ = [b.copy() for b in biases]
         model.t_, model.loss_curve_ = 0, []
-        del model._optimizer  # the one that has seen the batch above
+        del model._optimizer  # the one that has seen the epoch above
 
     def epoch(self):
         self.model.partial_fit(self.X, self.y)
@@ -171,6 +167,17 @@ class ScikitLearn:
 
     def theta(self):
         return np.concatenate([*(W.ravel() for W in self.model.coefs_), *self.model.intercepts_])
+
+
+class InOrder(np.random.RandomState):
+    """A random state that shuffles into this order, so that scikit-learn sees the batches of the others."""
+
+    def __init__(self, order):
+        super().__init__(0)
+        self.order = order
+
+    def shuffle(self, x):
+        x[:] = np.asarray(x)[self.order]
 
 
 class Torch:
