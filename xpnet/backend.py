@@ -149,10 +149,8 @@ class Backend:
         fix = None
         if self.name == "numpy" and n_steps >= _WORTH_RECORDING:
             fix = "recorded"
-        elif (
-            self.name == "torch" and self.device.type == "cuda" and os.environ.get("XPNET_CUDA_GRAPH") == "1"
-        ):
-            fix = "captured"
+        elif self.device_name.startswith("cuda") and os.environ.get("XPNET_CUDA_GRAPH") == "1":
+            fix = f"captured_by_{self.name}"
         if fix is None:
             return plain
         accelerate = import_module("xpnet.accelerate")

@@ -1,7 +1,7 @@
 """Fast paths, each for one library, each beside the plain lines that it runs, and tested against them."""
 
-from xpnet.accelerate.graph import captured
+from xpnet.accelerate.graph import captured_by_cupy, captured_by_torch
 from xpnet.accelerate.plan import recorded
 from xpnet.accelerate.replay import Replay
 
-__all__ = ["Replay", "captured", "recorded"]
+__all__ = ["Replay", "captured_by_cupy", "captured_by_torch", "recorded"]

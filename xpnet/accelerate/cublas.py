@@ -1,0 +1,88 @@
+"""Matrix products by cuBLAS itself. CuPy's own cannot be captured into a CUDA graph (CuPy issue 6290).
+
+Not yet run on a GPU; tests hold the arguments against a column-major product done by hand.
+"""
+
+import ctypes
+from typing import Any, NamedTuple
+
+from xpnet._typing import Namespace
+
+__all__ = ["Capturable", "Gemm", "gemm"]
+
+_WORKSPACE_BYTES = 2**25
+
+
+class Gemm(NamedTuple):
+    """What a column-major gemm is told: C (m, n) = op(A) (m, k) op(B) (k, n), with leading dimensions."""
+
+    transpose_a: bool
+    transpose_b: bool
+    m: int
+    n: int
+    k: int
+    ld_a: int
+    ld_b: int
+
+
+def gemm(a: Any, b: Any) -> Gemm:
+    """Return the arguments for the row-major product a (n, k) b (k, m), with b as A and a as B.
+
+    Read by columns a row-major matrix is its own transposed, and (a b)ᵀ = bᵀ aᵀ.
+
+    Raises:
+        ValueError: neither the rows nor the columns of a matrix are stored without gaps.
+    """
+    transpose_b, ld_b = _by_columns(a)
+    transpose_a, ld_a = _by_columns(b)
+    return Gemm(transpose_a, transpose_b, b.shape[1], a.shape[0], a.shape[1], ld_a, ld_b)
+
+
+def _by_columns(x: Any) -> tuple[bool, int]:
+    """Return whether x, for its transposed, has to be transposed, and its leading dimension."""
+    rows, columns = (stride // x.itemsize for stride in x.strides)
+    if columns == 1 or x.shape[1] == 1:
+        return False, max(rows, x.shape[1])
+    if rows == 1 or x.shape[0] == 1:
+        return True, max(columns, x.shape[0])
+    raise ValueError(f"strides {x.strides} of a matrix {x.shape}: expected rows or columns without gaps")
+
+
+class Capturable:
+    """CuPy's namespace, but for `matmul`, which goes to a cuBLAS handle of its own on this stream."""
+
+    def __init__(self, xp: Namespace, cupy: Any, stream: Any) -> None:
+        self.xp, self.cupy = xp, cupy
+        self.cublas = ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}")
+        self.handle = ctypes.c_void_p()
+        self.workspace = cupy.empty(_WORKSPACE_BYTES, dtype=cupy.uint8)
+        self._check(self.cublas.cublasCreate_v2(ctypes.byref(self.handle)))
+        self._check(self.cublas.cublasSetStream_v2(self.handle, ctypes.c_void_p(stream.ptr)))
+        workspace = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(_WORKSPACE_BYTES)
+        self._check(self.cublas.cublasSetWorkspace_v2(self.handle, *workspace))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.xp, name)
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        if a.ndim != 2 or b.ndim != 2:
+            return (a * b).sum() if a.ndim == b.ndim == 1 else self.xp.matmul(a, b)
+        how = gemm(a, b)
+        c = self.cupy.empty((how.n, how.m), dtype=a.dtype)
+        single = a.dtype == self.cupy.float32
+        number = ctypes.c_float if single else ctypes.c_double
+        function = self.cublas.cublasSgemm_v2 if single else self.cublas.cublasDgemm_v2
+        one, zero = ctypes.byref(number(1.0)), ctypes.byref(number(0.0))
+        left, right, out = (ctypes.c_void_p(x.data.ptr) for x in (b, a, c))
+        how_a, how_b = int(how.transpose_a), int(how.transpose_b)
+        sizes = how.m, how.n, how.k
+        self._check(
+            function(
+                *(self.handle, how_a, how_b, *sizes, one, left, how.ld_a, right, how.ld_b, zero, out, how.m)
+            )
+        )
+        return c
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            raise RuntimeError(f"cuBLAS answered with status {status}")
