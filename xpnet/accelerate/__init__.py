@@ -3,5 +3,6 @@
 from xpnet.accelerate.graph import captured_by_cupy, captured_by_torch
 from xpnet.accelerate.plan import recorded
 from xpnet.accelerate.replay import Replay
+from xpnet.accelerate.rows import RowNamespace
 
-__all__ = ["Replay", "captured_by_cupy", "captured_by_torch", "recorded"]
+__all__ = ["Replay", "RowNamespace", "captured_by_cupy", "captured_by_torch", "recorded"]
