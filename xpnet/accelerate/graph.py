@@ -17,8 +17,8 @@ _WARM_UPS = 3
 
 def captured_by_torch(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[Any, Any, Callable[[], None]]:
-    """Return the state that the step works on, the state after it, and the step itself. See `Replay`."""
+) -> tuple[Any, Callable[[], None]]:
+    """Return the state after the step, and the step itself. See `Replay`."""
     import torch
 
     side = torch.cuda.Stream()
@@ -30,13 +30,13 @@ def captured_by_torch(
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = step(state, data, index, coefficients, xp=xp)
-    return state, result, graph.replay
+    return result, graph.replay
 
 
 def captured_by_cupy(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[Any, Any, Callable[[], None]]:
-    """Return the state that the step works on, the state after it, and the step itself. See `Replay`."""
+) -> tuple[Any, Callable[[], None]]:
+    """Return the state after the step, and the step itself. See `Replay`."""
     import cupy
 
     stream = cupy.cuda.Stream(non_blocking=True)
@@ -57,7 +57,7 @@ def captured_by_cupy(
     def again(kept: Any = (pool, own)) -> None:
         graph.launch()
 
-    return state, result, again
+    return result, again
 
 
 def _copied(state: Any, copy: Callable[[Any], Any]) -> Any:

@@ -23,10 +23,9 @@ _LINE = 64  # bytes in a line of the cache
 
 def recorded(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[Any, Any, Callable[[], None]]:
-    """Return the state that the step works on, the state after it, and the step itself. See `Replay`."""
+) -> tuple[Any, Callable[[], None]]:
+    """Return the state after the step, and the step itself. See `Replay`."""
     theta, moments, total = state
-    state = theta, moments, total = _aligned(theta), tuple(map(_aligned, moments)), _aligned(total)
     recorder = Recorder(theta.dtype)
     bound = recorder.bound
     new_theta, new_moments, new_total = step(
@@ -44,19 +43,11 @@ def recorded(
         for function, arguments in calls:
             function(*arguments)
 
-    return state, (new_theta.value, tuple(m.value for m in new_moments), new_total.value), again
-
-
-def _aligned(x: NDArray[Any]) -> NDArray[Any]:
-    """Return x, or a copy, at the beginning of a cache line: elsewhere each wide load takes two of them."""
-    if x.ctypes.data % _LINE == 0:
-        return x
-    copy = _memory(x.nbytes).view(x.dtype).reshape(x.shape)
-    copy[...] = x
-    return copy
+    return (new_theta.value, tuple(m.value for m in new_moments), new_total.value), again
 
 
 def _memory(n_bytes: int) -> NDArray[np.uint8]:
+    """Return new memory at the beginning of a cache line: elsewhere each wide load takes two of them."""
     memory = np.empty(n_bytes + _LINE, np.uint8)
     at = -memory.ctypes.data % _LINE
     return memory[at : at + n_bytes]

@@ -13,9 +13,9 @@ class Replay:
     """`step` as `Backend.compile_step` describes it, for libraries that write in place.
 
     Args:
-        fix: (step, state, data, index, coefficients, *, xp) -> (the state in the arrays that it is to be in
-            before a step, the state in those that it is in afterwards, the step: a function without
-            arguments). The coefficients are 0-d arrays. If it raises an exception, the plain step is taken.
+        fix: (step, state, data, index, coefficients, *, xp) -> (the arrays of the state after a step, the
+            step: a function without arguments that takes it with these very arrays). The coefficients are
+            0-d arrays. If it raises an exception, the plain step is taken.
     """
 
     def __init__(self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any]) -> None:
@@ -43,10 +43,10 @@ class _Fixed:
         self.data = data
         self.index = None if index is None else xp.asarray(index, copy=True)
         self.coefficients = tuple(xp.zeros_like(total) for _ in range(n_coefficients))
-        (theta, moments, total), self.result, self.again = of.fix(
+        self.state = theta, *moments, total
+        self.result, self.again = of.fix(
             of.step, (theta, moments, total), data, self.index, self.coefficients, xp=xp
         )
-        self.state = theta, *moments, total
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
         theta, moments, total = state
