@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
@@ -156,8 +156,9 @@ class Backend:
         accelerate = import_module("xpnet.accelerate")
         return cast(Callable[..., Any], accelerate.Replay(step, self.xp, getattr(accelerate, fix)))
 
-    def for_many_rows(self) -> "Backend":
-        """Return this backend in the form that is quickest at predicting many rows at once."""
+    @cached_property
+    def for_short_rows(self) -> "Backend":
+        """The backend in the form that is quickest where rows are short, as those of predictions are."""
         if self.xp is not import_module(LIBRARIES["numpy"].namespace):
             return self
         return replace(self, xp=import_module("xpnet.accelerate").RowNamespace(self.xp))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Call", "Recorder", "Traced", "assign", "join", "largest_of_rows", "rows_per_piece"]
+__all__ = ["Call", "Recorder", "Traced", "assign", "join", "rows_per_piece"]
 
 # Elementwise calls work on about so many bytes of each array at once: five of them fit a core's cache.
 PIECE_BYTES = 2**17
@@ -264,7 +264,7 @@ class Recorder:
         """Along the first axis of a transposed copy: along a short last axis NumPy takes much longer."""
         if x.ndim != 2 or axis != 1 or not keepdims:
             raise NotImplementedError("max is recorded along the last axis of a matrix, keepdims=True")
-        largest = self.note(largest_of_rows, (x, _OUT), self.array(x.shape[:1], x.dtype))
+        largest = self.note(_largest_of_rows, (x, _OUT), self.array(x.shape[:1], x.dtype))
         return self.reshape(largest, (x.shape[0], 1))
 
     def cumulative_sum(self, x: Traced, axis: int) -> Traced:
@@ -317,8 +317,7 @@ def _rows(x: NDArray[Any], indices: NDArray[Any], out: NDArray[Any]) -> None:
     out[...] = x[indices]
 
 
-def largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
-    """Write the largest element of each row of x (n, k) into out (n,)."""
+def _largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
     np.maximum.reduce(x.T.copy(), axis=0, out=out)
 
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from xpnet._typing import Namespace
-from xpnet.accelerate.record import largest_of_rows
 
 __all__ = ["RowNamespace"]
 
@@ -20,14 +19,14 @@ class RowNamespace:
         self.xp: Any = xp
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.xp, name)
+        function = getattr(self.xp, name)
+        setattr(self, name, function)  # found at once from now on
+        return function
 
     def max(self, x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
         if not _short_rows(x, axis, keepdims):
             return self.xp.max(x, axis=axis, keepdims=keepdims)
-        out = np.empty((x.shape[0], 1), x.dtype)
-        largest_of_rows(x, out[:, 0])
-        return out
+        return np.maximum.reduce(x.T.copy(), axis=0)[:, np.newaxis]
 
     def sum(self, x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
         if not _short_rows(x, axis, keepdims):
@@ -35,7 +34,7 @@ class RowNamespace:
         return np.dot(x, np.ones((x.shape[1], 1), x.dtype))
 
     def maximum(self, a: Any, b: Any, /) -> Any:
-        if isinstance(b, float) and a.ndim == 2:
+        if isinstance(b, float) and a.ndim == 2 and a.shape[0] > 1:
             b = np.full(a.shape[1], b, a.dtype)
         return np.maximum(a, b)
 

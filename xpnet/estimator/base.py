@@ -33,9 +33,6 @@ from xpnet.ops import ACTIVATIONS
 
 __all__ = ["BaseMLP", "all_or_nothing", "may_fit_partially"]
 
-# From so many rows on a prediction is arithmetic more than calls.
-_MANY_ROWS = 64
-
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
     "preprocessed."
@@ -296,8 +293,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         It is asked for a chunk of rows at a time.
         """
         X, home, backend = read_X(self, X, method)
-        if X.shape[0] >= _MANY_ROWS:
-            backend = backend.for_many_rows()
+        backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)

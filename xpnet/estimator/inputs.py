@@ -7,6 +7,7 @@ to scikit-learn, which then says it in its own words.
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -196,12 +197,17 @@ def _is_beyond_doubt(estimator: Any, X: NDArray[Any]) -> bool:
     ):
         return False
     with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(X.sum())
+        return math.isfinite(np.add.reduce(X, axis=None))
+
+
+@cache
+def _numpy(double: bool) -> Backend:
+    return backend_of(np.empty(0, np.float64 if double else np.float32))
 
 
 def _home(X: Any) -> Backend:
     """Return NumPy's backend in the dtype of X, and in the form that suits X."""
-    backend = backend_of(np.empty(0, X.dtype))
+    backend = _numpy(X.dtype == np.float64)
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))
