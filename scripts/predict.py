@@ -2,6 +2,6 @@
 
 import sys
 
-from xpnet.cli import main
+from xpnet.command.cli import main
 
 sys.exit(main(["predict", *sys.argv[1:]]))

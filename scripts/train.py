@@ -2,6 +2,6 @@
 
 import sys
 
-from xpnet.cli import main
+from xpnet.command.cli import main
 
 sys.exit(main(["train", *sys.argv[1:]]))

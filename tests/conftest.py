@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from xpnet.backend import Backend, resolve
-from xpnet.cli import main
-from xpnet.libraries import LIBRARIES
+from xpnet.backends import Backend, resolve
+from xpnet.backends.libraries import LIBRARIES
+from xpnet.command.cli import main
 
 
 class Place(Enum):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.cli import main
-from xpnet.libraries import LIBRARIES
+from xpnet.backends.libraries import LIBRARIES
+from xpnet.command.cli import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -59,7 +59,7 @@ def test_the_library_example_trains_a_network(capsys):
 
 def test_each_equation_names_a_function_that_exists():
     for module, name in re.findall(r"`(ops|losses|optimizers|mlp|layout)\.((?!py)\w+)", README):
-        assert hasattr(__import__(f"xpnet.{module}", fromlist=[name]), name), f"{module}.{name}"
+        assert hasattr(__import__(f"xpnet.maths.{module}", fromlist=[name]), name), f"{module}.{name}"
 
 
 def test_each_option_named_is_one_of_train(capsys):

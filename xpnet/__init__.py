@@ -6,37 +6,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from xpnet.backend import Backend as Backend
-    from xpnet.backend import resolve as resolve
-    from xpnet.datasets import load as load
+    from xpnet.backends import Backend as Backend
+    from xpnet.backends import resolve as resolve
+    from xpnet.data import load as load
     from xpnet.estimator import MLPClassifier as MLPClassifier
     from xpnet.estimator import MLPRegressor as MLPRegressor
-    from xpnet.evaluation import evaluate as evaluate
-    from xpnet.evaluation import predict as predict
-    from xpnet.mlp import MLP as MLP
-    from xpnet.optimizers import SGD as SGD
-    from xpnet.optimizers import Adagrad as Adagrad
-    from xpnet.optimizers import Adam as Adam
-    from xpnet.optimizers import AdamW as AdamW
-    from xpnet.optimizers import RMSprop as RMSprop
+    from xpnet.maths import losses as losses
+    from xpnet.maths import ops as ops
+    from xpnet.maths import schedules as schedules
+    from xpnet.maths.mlp import MLP as MLP
+    from xpnet.maths.optimizers import SGD as SGD
+    from xpnet.maths.optimizers import Adagrad as Adagrad
+    from xpnet.maths.optimizers import Adam as Adam
+    from xpnet.maths.optimizers import AdamW as AdamW
+    from xpnet.maths.optimizers import RMSprop as RMSprop
     from xpnet.training import epochs as epochs
+    from xpnet.training import evaluate as evaluate
+    from xpnet.training import predict as predict
 
 # Resolved on first use, so that `import xpnet` costs no more than NumPy.
 _HOMES = {
-    "MLP": "mlp",
+    "MLP": "maths.mlp",
     "MLPClassifier": "estimator",
     "MLPRegressor": "estimator",
-    "SGD": "optimizers",
-    "Adagrad": "optimizers",
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
-    "Backend": "backend",
-    "RMSprop": "optimizers",
+    "SGD": "maths.optimizers",
+    "Adagrad": "maths.optimizers",
+    "Adam": "maths.optimizers",
+    "AdamW": "maths.optimizers",
+    "Backend": "backends",
+    "RMSprop": "maths.optimizers",
     "epochs": "training",
-    "evaluate": "evaluation",
-    "load": "datasets",
-    "predict": "evaluation",
-    "resolve": "backend",
+    "evaluate": "training",
+    "load": "data",
+    "losses": "maths",
+    "ops": "maths",
+    "predict": "training",
+    "resolve": "backends",
+    "schedules": "maths",
 }
 __all__ = [*_HOMES, "__version__"]
 
@@ -44,7 +50,8 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
-    return getattr(import_module(f"xpnet.{_HOMES[name]}"), name)
+    home = import_module(f"xpnet.{_HOMES[name]}")
+    return getattr(home, name) if hasattr(home, name) else import_module(f"{home.__name__}.{name}")
 
 
 def __dir__() -> list[str]:

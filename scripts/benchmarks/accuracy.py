@@ -16,9 +16,9 @@ from benchmarks.contestants import Peer, chosen_peers, label
 from benchmarks.hand_written import split
 from benchmarks.timing import PAUSE
 from xpnet import MLP, MLPClassifier, epochs, predict
-from xpnet.batches import one_hot, shuffle
-from xpnet.options import Options
-from xpnet.recipes import load_recipe
+from xpnet.command.options import Options
+from xpnet.command.recipes import load_recipe
+from xpnet.data.batches import one_hot, shuffle
 from xpnet.training import start
 
 HELP = "time to 97, 98 and 98.5 % test accuracy on MNIST, beside scikit-learn and PyTorch"

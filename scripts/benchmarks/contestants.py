@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.hand_written import Floor, HandWritten, split
 from xpnet import MLP, Adam, epochs, resolve
-from xpnet.batches import one_hot
+from xpnet.backends.libraries import LIBRARIES
+from xpnet.data.batches import one_hot
 from xpnet.errors import BackendError, InputError, choose
-from xpnet.libraries import LIBRARIES
 from xpnet.training import start
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8

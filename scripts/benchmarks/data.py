@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet.datasets.mnist import load_mnist
+from xpnet.data.mnist import load_mnist
 from xpnet.errors import InputError
 
 

@@ -18,7 +18,7 @@ from benchmarks import figures
 from benchmarks.contestants import Task, XPNet, chosen_peers, label
 from benchmarks.data import random_rows
 from benchmarks.timing import exponent, in_turns, summary
-from xpnet.batches import shuffle
+from xpnet.data.batches import shuffle
 
 HELP = "time per step and peak memory against width, depth, batch and number of rows"
 # An exponent may be larger than that of the arithmetic by this much: a fit to a few noisy points.

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of, place
+from xpnet.backends import Backend, backend_of, place
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.descent import descend
@@ -28,8 +28,8 @@ from xpnet.estimator.objective import draw_parameters, forward, hidden_layers, n
 from xpnet.estimator.placement import destination, moved, packed, unpacked
 from xpnet.estimator.saving import load_estimator, save_estimator
 from xpnet.estimator.validation import Validation, read_held_out, rows_of, split
-from xpnet.mlp import MLP
-from xpnet.ops import ACTIVATIONS
+from xpnet.maths.mlp import MLP
+from xpnet.maths.ops import ACTIVATIONS
 
 __all__ = ["BaseMLP", "all_or_nothing", "may_fit_partially"]
 

@@ -5,8 +5,8 @@ from typing import Any
 from tqdm import tqdm
 
 from xpnet._typing import Array
-from xpnet.backend import backend_of
-from xpnet.layout import Layout
+from xpnet.backends import backend_of
+from xpnet.maths.layout import Layout
 
 __all__ = ["Tasks"]
 

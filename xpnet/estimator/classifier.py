@@ -13,13 +13,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 
 from xpnet._typing import Array
-from xpnet.backend import to_host
+from xpnet.backends import to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
 from xpnet.estimator.objective import loss_of
 from xpnet.estimator.validation import accuracy
-from xpnet.ops import softplus
+from xpnet.maths.ops import softplus
 
 __all__ = ["MLPClassifier"]
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from xpnet._typing import Array, Schedule
-from xpnet.backend import Backend
-from xpnet.batches import Order
+from xpnet.backends import Backend
+from xpnet.data.batches import Order
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.validation import Validation
-from xpnet.mlp import MLP
-from xpnet.optimizers import SGD, Adam, AdamW, Moments, Optimizer, RMSprop
-from xpnet.schedules import SCHEDULES
+from xpnet.maths.mlp import MLP
+from xpnet.maths.optimizers import SGD, Adam, AdamW, Moments, Optimizer, RMSprop
+from xpnet.maths.schedules import SCHEDULES
 from xpnet.training import TrainState, epochs
 
 __all__ = ["Descent", "descend"]

@@ -23,10 +23,10 @@ from sklearn.utils.validation import (
 )
 
 from xpnet._typing import Namespace
-from xpnet.backend import Backend, backend_of, library_of, place, resolve, to_host
+from xpnet.backends import Backend, backend_of, library_of, place, resolve, to_host
+from xpnet.backends.libraries import LIBRARIES
 from xpnet.errors import choose
 from xpnet.estimator.host import HostNamespace
-from xpnet.libraries import LIBRARIES
 
 __all__ = [
     "Given",

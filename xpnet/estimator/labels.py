@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of, to_host
+from xpnet.backends import Backend, backend_of, to_host
 from xpnet.estimator.inputs import is_text, on_host
 
 __all__ = ["MULTILABEL", "Labels", "flat", "listed"]

@@ -8,10 +8,10 @@ from scipy.optimize import OptimizeResult, minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from xpnet._typing import Array
-from xpnet.backend import Backend
+from xpnet.backends import Backend
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.objective import reported
-from xpnet.mlp import MLP
+from xpnet.maths.mlp import MLP
 from xpnet.training import gradient_in_chunks
 
 __all__ = ["minimize_by_lbfgs"]

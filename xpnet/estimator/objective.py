@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array, Namespace
-from xpnet.backend import Backend
-from xpnet.batches import CHUNK, slices
-from xpnet.losses import LOSSES, Loss, quantile
-from xpnet.mlp import MLP
-from xpnet.ops import logistic
+from xpnet.backends import Backend
+from xpnet.data.batches import CHUNK, slices
+from xpnet.maths.losses import LOSSES, Loss, quantile
+from xpnet.maths.mlp import MLP
+from xpnet.maths.ops import logistic
 
 # Most elements of a layer's output, or of X, while predicting: 8 MB in float32.
 _CHUNK_ELEMENTS = 2**21

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backend import Backend, library_of, place, resolve, to_host
+from xpnet.backends import Backend, library_of, place, resolve, to_host
+from xpnet.backends.libraries import LIBRARIES
 from xpnet.errors import BackendError, InputError, choose
 from xpnet.estimator.inputs import is_text, on_host
-from xpnet.libraries import LIBRARIES
 
 __all__ = ["destination", "moved", "packed", "unpacked"]
 

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, to_host
+from xpnet.backends import Backend, to_host
 from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
 from xpnet.estimator.inputs import Given, follow, on_host, read
 from xpnet.estimator.labels import flat

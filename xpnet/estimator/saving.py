@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from xpnet.backend import to_host
-from xpnet.checkpoint import read, write
+from xpnet.backends import to_host
 from xpnet.errors import InputError
+from xpnet.training.checkpoint import read, write
 
 __all__ = ["load_estimator", "save_estimator"]
 

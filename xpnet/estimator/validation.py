@@ -13,10 +13,10 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 
 from xpnet._typing import Array
-from xpnet.backend import Backend, backend_of, library_of, to_host
+from xpnet.backends import Backend, backend_of, library_of, to_host
 from xpnet.estimator.inputs import Given, in_words, read
 from xpnet.estimator.objective import forward
-from xpnet.mlp import MLP
+from xpnet.maths.mlp import MLP
 
 __all__ = ["Validation", "accuracy", "r2", "read_held_out", "rows_of", "split"]
 

@@ -1,0 +1,289 @@
+"""Which library and device a user gets, and what is said where there is none."""
+
+import logging
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from xpnet.backends import backend as backend_module
+from xpnet.backends import libraries, resolve
+from xpnet.backends.libraries import LIBRARIES, Library
+from xpnet.errors import BackendError, InputError
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: "no NVIDIA driver (for this test)")
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A machine whose NVIDIA driver loads, with CuPy as the only library that could use it."""
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
+    only = {name: library for name, library in LIBRARIES.items() if name in ("numpy", "cupy")}
+    monkeypatch.setattr(backend_module, "LIBRARIES", only)
+
+
+def forget_cupy(monkeypatch):
+    """Make xpnet see every library but CuPy as installed; it asks before it imports."""
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None if name == "cupy" else object())
+
+
+class FakeDevice:
+    """cupy.cuda.Device"""
+
+    def __init__(self, index):
+        self.index, self.used = index, False
+        self.mem_info = (2**30, 2**31)
+
+    def use(self):
+        self.used = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def fake_cupy(driver, monkeypatch):
+    """A CuPy that computes with NumPy and claims two GPUs. A test breaks what it is about."""
+    cupy, compat = ModuleType("cupy"), ModuleType("array_api_compat.cupy")
+    cupy.__spec__ = ModuleSpec("cupy", None)
+    cupy.cuda = SimpleNamespace(
+        is_available=lambda: True,
+        runtime=SimpleNamespace(getDeviceCount=lambda: 2),
+        Device=FakeDevice,
+    )
+    compat.asarray = lambda x, dtype, device: np.asarray(x, dtype)
+    compat.ones = lambda shape, dtype, device: np.ones(shape, dtype)
+    compat.float32, compat.float64, compat.sum, compat.matmul = np.float32, np.float64, np.sum, np.matmul
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", compat)
+    return SimpleNamespace(cupy=cupy, compat=compat)
+
+
+def test_numpy_on_the_cpu_needs_no_choice():
+    backend = resolve("cpu")
+    assert (backend.name, backend.device_name, backend.dtype_name) == ("numpy", "cpu", "float32")
+    assert backend.xp is np
+
+
+def test_arrays_come_back_as_they_went(backend):
+    for host in (np.linspace(-1, 1, 6).reshape(2, 3), np.float32([1.5]), np.zeros(())):
+        array = backend.asarray(host)
+        assert array.dtype == backend.dtype
+        assert str(array.device).startswith(str(backend.device))  # PyTorch's "cuda" is "cuda:0"
+        back = backend.to_numpy(array)
+        assert (back.dtype, back.shape) == (backend.dtype_name, host.shape)
+        assert back == pytest.approx(host, rel=1e-6)
+    integers = backend.to_numpy(backend.asarray(np.array([3, 1, 2], dtype=np.int32)))
+    assert (integers.dtype, integers.tolist()) == ("int32", [3, 1, 2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "array_api_strict"])
+def test_the_precision_is_the_one_asked_for(library, dtype):
+    pytest.importorskip(library)
+    backend = resolve("cpu", library, dtype)
+    assert (backend.name, backend.dtype_name) == (library, dtype)
+    back = backend.to_numpy(backend.asarray([1.0 + 1e-12]))
+    assert back.dtype == dtype
+    assert (float(back[0]) == 1.0 + 1e-12) == (dtype == "float64")
+
+
+def test_what_is_read_back_belongs_to_the_reader(backend):
+    array = backend.asarray(np.ones(3))
+    backend.to_numpy(array)[0] = 5.0
+    assert backend.to_numpy(array).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_device_answers_how_much_memory_is_free(backend):
+    backend.synchronize()
+    free = backend.free_bytes()
+    assert free is None or free > 0
+
+
+def test_only_a_lack_of_memory_is_called_out_of_memory():
+    backend = resolve("cpu")
+    assert backend.is_out_of_memory(MemoryError())
+    assert backend.is_out_of_memory(np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("f4")))
+    assert backend.is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert backend.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))
+    assert not backend.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert not backend.is_out_of_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"backend": "nump"}, r"unknown backend 'nump': did you mean 'numpy'\? Choose from numpy, cupy"),
+        ({"dtype": "float16"}, "unknown dtype 'float16': did you mean .* Choose from float32, float64"),
+        ({"device": "gpu"}, "device 'gpu': expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_valid_ones(arguments, words):
+    with pytest.raises(InputError, match=words):
+        resolve(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("device", "library", "words"),
+    [
+        ("cuda", "numpy", "numpy: has no CUDA device"),
+        ("cpu:1", "numpy", "numpy has no device 'cpu:1', only cpu"),
+        ("cpu", "cupy", "cupy has no device 'cpu', only cuda"),
+        ("device9", "array_api_strict", "did you mean 'device[12]'.*Choose from cpu"),
+        ("cpu:x", "torch", "expected a number after the colon"),
+        ("nowhere", "torch", "torch: no such device"),
+        ("cpu:7", "jax", "jax: no such device"),
+    ],
+)
+def test_a_device_that_a_library_lacks(device, library, words, request):
+    if library == "cupy":
+        request.getfixturevalue("fake_cupy")
+    elif library != "numpy":
+        pytest.importorskip(library)
+    with pytest.raises(BackendError, match=words):
+        resolve(device, library)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_cuda_is_never_the_cpu_in_silence(monkeypatch):
+    forget_cupy(monkeypatch)
+    with pytest.raises(BackendError) as raised:
+        resolve("cuda")
+    first, *listed, last = str(raised.value).splitlines()
+    assert first == "device 'cuda' is not usable:"
+    assert listed == [
+        '  cupy: not installed: pip install "xpnet[cuda12]" or "xpnet[cuda13]"',
+        "  torch: no NVIDIA driver (for this test)",
+        "  jax: no NVIDIA driver (for this test)",
+    ]
+    assert last == "To compute on the CPU choose the device cpu (--device cpu)"
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_auto_says_once_why_it_is_on_the_cpu(caplog):
+    backend_module._say_once.cache_clear()
+    with caplog.at_level(logging.WARNING, "xpnet"):
+        assert [resolve("auto").name for _ in range(3)] == ["numpy"] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "computing on the CPU: no NVIDIA driver (for this test)"
+    ]
+
+
+def test_auto_says_what_keeps_the_libraries_from_the_gpu(driver, monkeypatch, caplog):
+    backend_module._say_once.cache_clear()
+    forget_cupy(monkeypatch)
+    assert resolve("auto").device_name == "cpu"
+    assert "there is an NVIDIA driver, but no library can use it:\n  cupy: not installed" in caplog.text
+
+
+def test_auto_takes_the_first_library_that_can_use_the_gpu(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
+    monkeypatch.setattr(Library, "problem", lambda self, device: None if self.name == "torch" else "broken")
+    backend = resolve("auto")
+    assert (backend.name, backend.device_name) == ("torch", "cuda")
+
+
+@pytest.mark.usefixtures("no_driver")
+@pytest.mark.parametrize("library", ["array_api_strict", "numpy"])
+def test_auto_has_nothing_to_say_about_a_library_without_gpu(library, caplog):
+    pytest.importorskip(library)
+    assert resolve("auto", library).name == library
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:1"])
+def test_a_working_cupy_is_taken_first(device, fake_cupy):
+    backend = resolve(device, dtype="float64")
+    assert (backend.name, backend.xp) == ("cupy", fake_cupy.compat)
+    assert (backend.device.index, backend.device.used) == (device == "cuda:1", True)
+    assert backend.block is None
+    assert backend.free_bytes() == 2**30
+    assert backend.asarray([1.0]).dtype == np.float64
+
+
+def fail(error):
+    def fail(*args, **options):
+        raise error
+
+    return fail
+
+
+def break_import(fake, monkeypatch):
+    monkeypatch.delitem(sys.modules, "array_api_compat.cupy")
+    broken = ImportError("libnvrtc.so.12: cannot open shared object file\nmore lines")
+    real = libraries.import_module
+    monkeypatch.setattr(
+        libraries, "import_module", lambda name: fail(broken)() if "cupy" in name else real(name)
+    )
+
+
+def take_devices_away(fake, monkeypatch):
+    fake.cupy.cuda.is_available = lambda: False
+    fake.cupy.cuda.runtime.getDeviceCount = fail(RuntimeError("cudaErrorNoDevice: no CUDA-capable device"))
+
+
+def break_kernels(fake, monkeypatch):
+    fake.compat.sum = fail(RuntimeError("NVRTC_ERROR_COMPILATION (6)"))
+
+
+def break_products(fake, monkeypatch):
+    fake.compat.matmul = fail(ImportError("libcublas.so.12"))
+
+
+def miscalculate(fake, monkeypatch):
+    fake.compat.matmul = lambda a, b: a * 0.0
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (break_import, r"cupy: does not import \(ImportError: libnvrtc.so.12: .*file\): pip install"),
+        (take_devices_away, r"cupy: no such device \(RuntimeError: cudaErrorNoDevice"),
+        (break_kernels, r"cupy: there is a GPU, but kernels do not run \(RuntimeError: NVRTC.*pip install"),
+        (break_products, r"kernels do not run \(ImportError: libcublas.so.12\): pip install"),
+        (miscalculate, "cupy: the GPU answers, but with wrong results"),
+    ],
+)
+def test_a_cupy_that_cannot_compute_is_refused_with_the_reason(damage, words, fake_cupy, monkeypatch):
+    damage(fake_cupy, monkeypatch)
+    with pytest.raises(BackendError, match=words) as raised:
+        resolve("cuda")
+    assert "more lines" not in str(raised.value)
+
+
+def test_a_gpu_that_is_not_there_is_counted(fake_cupy):
+    with pytest.raises(BackendError, match="no device cuda:2: this machine has 2, cuda:0 to cuda:1"):
+        resolve("cuda:2", "cupy")
+
+
+def test_cupy_has_nothing_to_offer_on_a_machine_without_gpu(no_driver, monkeypatch):
+    forget_cupy(monkeypatch)
+    with pytest.raises(BackendError, match="device 'cuda' is not usable:\n  cupy: not installed"):
+        resolve("auto", "cupy")
+
+
+def test_a_pytorch_without_cuda_is_refused(monkeypatch):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this PyTorch has a GPU")
+    monkeypatch.setattr(libraries, "missing_cuda_driver", lambda: None)
+    with pytest.raises(BackendError, match=r"torch: there is a GPU, but kernels do not run .*pip install"):
+        resolve("cuda", "torch")
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_knows_its_version_or_its_remedy(name):
+    library = LIBRARIES[name]
+    if library.version is None:
+        assert library.problem("cpu") == f"not installed: {library.remedy}"
+    else:
+        assert library.version == pytest.importorskip(name).__version__

@@ -1,0 +1,301 @@
+"""A run that is stopped, however it is stopped, goes on as if it had never been: the same bits at the end."""
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from xpnet.backends import resolve
+from xpnet.command.cli import main
+from xpnet.command.report import Progress
+from xpnet.training.checkpoint import load_model, load_state
+
+REPOSITORY = Path(__file__).parents[2]
+# 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. The 14400 steps
+# take about a second; saved after each one they take far longer than all the kills.
+LONG = "--data data.npz --batch-size 1 --epochs 400 --hidden 8 --optimizer momentum --schedule one_cycle"
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """A folder, with a space in its name, that holds data for all runs and the run `whole`, never stopped."""
+    folder = tmp_path_factory.mktemp("some runs")
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 4)), np.arange(60) % 3
+    # With a test part of its own the data needs no scikit-learn, whose import would take most of each round.
+    np.savez(folder / "data.npz", X=X[:40], y=y[:40], X_test=X[40:], y_test=y[40:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(sys.modules, "matplotlib", None)
+        assert main(words(f"{LONG} --out whole")) == 0
+    return folder
+
+
+@pytest.fixture
+def train(ground, tmp_path, monkeypatch, capsys):
+    """`xpnet train` in this process and in an empty folder."""
+    (tmp_path / "data.npz").write_bytes((ground / "data.npz").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    def train(options):
+        status = main(words(options))
+        assert status == 0, capsys.readouterr().err
+
+    return train
+
+
+def words(options):
+    return ["train", "--device", "cpu", "--quiet", *shlex.split(options)]
+
+
+def start(folder, options):
+    """Start training as a command of its own."""
+    return subprocess.Popen(
+        [sys.executable, REPOSITORY / "scripts" / "train.py", *words(options)[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def wait_for(process, done, every=0.001):
+    """Wait until `done()`; return False if the process ended before."""
+    end = time.monotonic() + 60
+    while not done():
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < end, "nothing happened in a minute"
+        time.sleep(every)
+    return True
+
+
+def checkpoint(folder):
+    return load_state(folder / "checkpoint.safetensors", backend=resolve("cpu"))[0]
+
+
+def bits(folder, name="model.safetensors"):
+    """The tensors of a file, bit for bit. Not its bytes: safetensors shuffles what stands in the header."""
+    return {name: (x.dtype, x.shape, x.tobytes()) for name, x in load_file(folder / name).items()}
+
+
+def history(folder):
+    """The records without what the clock says."""
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    clock = {"seconds", "samples_per_second"}
+    return [{name: value for name, value in record.items() if name not in clock} for record in records]
+
+
+def assert_same_run(ours, theirs):
+    assert bits(ours) == bits(theirs)
+    assert history(ours) == history(theirs)
+    assert bits(ours, "checkpoint.safetensors") == bits(theirs, "checkpoint.safetensors")
+
+
+class Stop(BaseException):
+    """The plug is pulled."""
+
+
+def stop_after(patch, step):
+    """Have training end at this step, before anything of it is saved."""
+    advance = Progress.advance
+
+    def pull(self, state):
+        if state.step == step:
+            raise Stop
+        advance(self, state)
+
+    patch.setattr(Progress, "advance", pull)
+
+
+# The same again
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", ["--data digits --epochs 3", "--data data.npz --optimizer nesterov"])
+def test_the_same_seed_gives_the_same_bits(train, tmp_path, dtype, options):
+    for folder in ("one", "two"):
+        train(f"{options} --dtype {dtype} --seed 3 --out {folder}")
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    train(f"{options} --dtype {dtype} --seed 4 --out other")
+    assert bits(tmp_path / "other") != bits(tmp_path / "one")
+
+
+def test_checkpoints_change_nothing(train, tmp_path):
+    for n in (1, 7):
+        train(f"--data data.npz --epochs 4 --checkpoint-every {n} --out every-{n}")
+    train("--data data.npz --epochs 4 --out plain")
+    assert_same_run(tmp_path / "every-1", tmp_path / "plain")
+    assert_same_run(tmp_path / "every-7", tmp_path / "plain")
+
+
+# Stopped at a certain step
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("step", [1, 6, 7, 17])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--optimizer adamw --schedule step --warm-up 4",
+        "--optimizer rmsprop --dtype float64 --clip-norm 0.5",
+        "--batch-size full --epochs 20",
+        "--backend torch",
+        "--epochs 40 --lr 0.5 --early-stopping 2",
+    ],
+)
+def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every):
+    if "torch" in options:
+        pytest.importorskip("torch")
+    # 36 rows, 7 a step: 6 steps an epoch, the last of them on one row.
+    options = f"--data data.npz --batch-size 7 --epochs 3 {options}"
+    train(f"{options} --out whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, step)
+        with pytest.raises(Stop):
+            train(f"{options} --out stopped --checkpoint-every {every}")
+    assert checkpoint(tmp_path / "stopped").step < step
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    train("--resume stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch):
+    options = "--data data.npz --batch-size 7 --epochs 500 --lr 0.1 --early-stopping 4 --validation 0.3"
+    train(f"{options} --out whole")
+    losses = [record["validation_loss"] for record in history(tmp_path / "whole")]
+    best = losses.index(min(losses)) + 1
+    assert len(losses) == best + 4 < 500
+    # Stopped after the best epoch, which the resumed run therefore never sees.
+    with monkeypatch.context() as patch:
+        stop_after(patch, (best + 2) * history(tmp_path / "whole")[0]["step"] + 1)
+        with pytest.raises(Stop):
+            train(f"{options} --out stopped")
+    assert checkpoint(tmp_path / "stopped").best.epoch == best
+    train("--resume stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("options", ["", "--epochs 500 --lr 0.1 --early-stopping 2"])
+def test_a_finished_run_finishes_again(train, tmp_path, options):
+    train(f"--data data.npz --epochs 3 {options} --out run")
+    kept = bits(tmp_path / "run"), history(tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / "metrics.json").unlink()
+    train("--resume run")
+    assert (bits(tmp_path / "run"), history(tmp_path / "run")) == kept
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == len(kept[1])
+
+
+def test_more_epochs_may_be_asked_for(train, tmp_path):
+    options = "--data data.npz --schedule constant"
+    train(f"{options} --epochs 7 --out long")
+    train(f"{options} --epochs 3 --out short")
+    assert bits(tmp_path / "short") != bits(tmp_path / "long")
+    train("--resume short --epochs 7")
+    assert_same_run(tmp_path / "short", tmp_path / "long")
+
+
+@pytest.mark.parametrize("backend", ["array_api_strict", "torch"])
+def test_a_run_may_go_on_with_another_library(train, tmp_path, backend):
+    pytest.importorskip(backend)
+    options = "--data data.npz --schedule constant --dtype float64"
+    train(f"{options} --epochs 6 --out long")
+    train(f"{options} --epochs 3 --out short")
+    train(f"--resume short --epochs 6 --backend {backend}")
+    ours, theirs = (load_model(tmp_path / name / "model.safetensors").theta for name in ("short", "long"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("more", ['{"epoch": 3, "st', '{"epoch": 3, "step": 6}\n{"epoch"'])
+def test_a_history_ahead_of_its_checkpoint_is_cut(train, tmp_path, more):
+    # So it is left by a run killed between the two, or while it wrote a record.
+    options = "--data data.npz --schedule constant"
+    train(f"{options} --epochs 4 --out long")
+    train(f"{options} --epochs 2 --out short")
+    with open(tmp_path / "short" / "history.jsonl", "a") as file:
+        file.write(more)
+    train("--resume short --epochs 4")
+    assert_same_run(tmp_path / "short", tmp_path / "long")
+
+
+# Stopped from outside, at any moment
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
+    (tmp_path / "data.npz").write_bytes((ground / "data.npz").read_bytes())
+    folder = tmp_path / "a run"
+    records = folder / "history.jsonl"
+    process = start(tmp_path, f"{LONG} --out 'a run'")
+    trains = wait_for(process, lambda: records.exists() and records.stat().st_size > 0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert trains, f"the run was over before it could be interrupted: {err}"
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    found = re.search(r"Stopped in epoch (\d+) at step (\d+)\. To go on:\n  (.+)\n$", err)
+    epoch, step, line = found.groups()
+    state = checkpoint(folder)
+    assert (state.epoch + 1, state.step) == (int(epoch), int(step))
+    assert 0 < state.step < 400 * 36
+    assert not (folder / "model.safetensors").exists()
+
+    python, script, *rest = shlex.split(line)
+    assert python == "python"
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / script, *rest],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_run(folder, ground / "whole")
+
+
+def test_killed_twenty_times_and_resumed(train, ground, tmp_path):
+    folder = tmp_path / "killed"
+    path = folder / "checkpoint.safetensors"
+    part = path.with_name(path.name + ".part")
+    seed = time.time_ns() % 1_000_000
+    delays = random.Random(seed)
+    options, step = f"{LONG} --checkpoint-every 1 --out killed", -1
+
+    def stamp():
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    for kill in range(20):
+        where = f"kill {kill}, delays of seed {seed}"
+        before = stamp()
+        process = start(tmp_path, options)
+        # Measured from the first checkpoint, not from the start: each round gets somewhere, on any machine.
+        wait_for(process, lambda before=before: stamp() != before)
+        time.sleep(delays.uniform(0, 0.05))
+        if kill % 2:  # in the middle of writing a checkpoint, as near as can be
+            wait_for(process, part.exists, every=0)
+        process.kill()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, f"{where}: ended by itself: {err}"
+        reached = checkpoint(folder).step
+        assert reached > step, where
+        step, options = reached, "--resume killed --checkpoint-every 1"
+
+    assert step < 400 * 36
+    train("--resume killed --checkpoint-every 1000000")
+    assert_same_run(folder, ground / "whole")
+    assert not list(folder.glob("*.part")), f"delays of seed {seed}"

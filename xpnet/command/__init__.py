@@ -1,0 +1,1 @@
+"""The command line: `xpnet train`, `xpnet predict`, `xpnet info`."""

@@ -1,0 +1,101 @@
+"""The figures an article prints beside those of a run of its recipe."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet._typing import Array
+from xpnet.backends import Backend
+from xpnet.command.recipes import Recipe
+from xpnet.command.report import History, Parts
+from xpnet.maths.mlp import MLP
+from xpnet.training import TrainState
+from xpnet.training.scores import evaluate, predict
+
+__all__ = ["Article", "compare", "measure"]
+
+
+class Article:
+    """What an article prints, noted as a run of its recipe comes to it.
+
+    The lines are kept in `printed.jsonl` of the run's folder, so that a resumed run has them all.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, resumed_at: int | None) -> None:
+        self.recipe, self.printed = recipe, recipe.printed
+        n_lines = 0 if resumed_at is None or self.printed is None else resumed_at // self.printed.every + 1
+        self.lines = None if self.printed is None else History(folder / "printed.jsonl", n_lines)
+
+    def note(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
+        """Note the line of the step that comes next, if the article prints one."""
+        if self.printed is None or self.lines is None:
+            return
+        line, rest = divmod(state.step, self.printed.every)
+        if rest == 0 and line == len(self.lines.records) < len(self.printed.lines):
+            self.lines.append(
+                {"step": state.step, **measure(mlp, state.theta, *parts.train, backend=backend)}
+            )
+
+    def compare(self, metrics: dict[str, Any], *, quiet: bool) -> bool:
+        """Print the table "article / here" (quiet: only what differs), and return whether they agree."""
+        if self.printed is None and not self.recipe.expected:  # a recipe from no article
+            return True
+        table, agrees = compare(self.recipe, [] if self.lines is None else self.lines.records, metrics)
+        if not quiet:
+            print(f"\n{table}")
+        elif not agrees:
+            print(table.splitlines()[-1], file=sys.stderr)
+        return agrees
+
+
+def measure(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> dict[str, float]:
+    """Return what the articles print for rows X (n, inputs) and one-hot Y (n, classes).
+
+    `cost` is theirs: -mean(Y log(p + 1e-8)) over all n · classes entries, for ten classes a tenth of the
+    cross-entropy. `accuracy` is in percent, `cross_entropy` the plain mean over rows.
+    """
+    p, targets = predict(mlp, theta, X, backend=backend), backend.to_numpy(Y)
+    if mlp.classifies and targets.shape[1] == 1:  # one logistic output stands for two classes
+        targets = np.hstack([1.0 - targets, targets])
+    plain = evaluate(mlp, theta, X, Y, backend=backend)
+    cost = -np.mean(targets * np.log(p + 1e-8))
+    return {"cost": float(cost), "accuracy": 100 * plain.score, "cross_entropy": plain.loss}
+
+
+def compare(recipe: Recipe, lines: list[dict[str, float]], metrics: dict[str, Any]) -> tuple[str, bool]:
+    """Return a table "article / here" with a sentence on where they differ, and whether they agree.
+
+    Args:
+        lines: `measure` of each step that the article prints, with its `step`.
+        metrics: of the finished run.
+    """
+    text, differences = [f'The article: "{recipe.title}"', *recipe.note.splitlines(), ""], []
+    if recipe.printed is not None:
+        d = recipe.printed.decimals
+        c, a = max(d + 6, 11), max(d + 8, 13)  # as wide as the headings, at least
+        row = f"{{:>6}}  {{:>{c}}}{{:>{c}}}  {{:>{a}}}{{:>{a}}}  {{:>14}}"
+        text += [
+            row.format("", "cost", "cost", "accuracy, %", "accuracy, %", "cross-entropy"),
+            row.format("step", "article", "here", "article", "here", "here"),
+        ]
+        for i, (cost, accuracy) in enumerate(recipe.printed.lines):
+            step, ours = i * recipe.printed.every, ["-"] * 3
+            if i < len(lines):
+                ours = [f"{lines[i][name]:.{d}f}" for name in ("cost", "accuracy", "cross_entropy")]
+            theirs = [f"{cost:.{d}f}", f"{accuracy:.{d}f}"]
+            text.append(row.format(step, theirs[0], ours[0], theirs[1], ours[1], ours[2]))
+            if ours[:2] != theirs:
+                differences.append(f"step {step}")
+        text.append("")
+    for name, expected in recipe.expected.items():
+        figure = metrics.get(name)
+        here = "-" if figure is None else f"{figure:.6g}"
+        text.append(f"{name.replace('_', ' '):<20}article {expected.article:<10.6g}here {here}")
+        if figure is None:
+            differences.append(f"there is no {name.replace('_', ' ')} here")
+        elif not expected.agrees(figure):
+            differences.append(f"{name.replace('_', ' ')} is {figure:.6g}, expected {expected}")
+    verdict = "They differ: " + "; ".join(differences) + "." if differences else "They agree."
+    return "\n".join([*text, verdict]), not differences

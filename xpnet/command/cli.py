@@ -1,0 +1,169 @@
+"""The command line: `xpnet train`, `xpnet predict`, `xpnet info`.
+
+Exit status: 0 done; 1 the run or a file failed; 2 something given cannot be used; 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpnet
+from xpnet.backends import resolve
+from xpnet.backends.libraries import LIBRARIES
+from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_arguments
+from xpnet.command.options import Options
+from xpnet.command.recipes import load_recipe, recipe_names
+from xpnet.data.pictures import read_picture
+from xpnet.data.table import read_rows
+from xpnet.errors import BackendError, DivergenceError, InputError
+from xpnet.training.checkpoint import Model, load_model
+from xpnet.training.scores import predict
+
+__all__ = ["main"]
+
+ROW_FILES = (".npy", ".npz", ".csv")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    from xpnet.command.run import Interrupted, OutOfMemoryError
+
+    try:
+        arguments = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except (InputError, BackendError) as error:
+        return _fail(error, 2)
+    except (DivergenceError, OutOfMemoryError) as error:
+        return _fail(error, 1)
+    except MemoryError as error:  # outside training, which says more
+        return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a full disk, a folder that may not be written to
+        return _fail(error, 1)
+    except Interrupted as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\nStopped", file=sys.stderr)
+        return 130
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train a network, or go on with a run."""
+    from xpnet.command import run
+
+    if arguments.list_recipes:
+        return list_recipes()
+    given = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
+    folder = None if arguments.resume is None else Path(arguments.resume)
+    if folder is not None:
+        options, name = run.resumed(folder, given)
+        recipe = None if name is None else load_recipe(name)
+    else:
+        recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
+        options = recipe.options_with(given) if recipe else Options(**given)
+    agrees = run.train(options, folder, recipe)
+    # A recipe that was changed may come to other figures.
+    return 1 if recipe and not agrees and recipe.is_followed_by(options) else 0
+
+
+def list_recipes() -> int:
+    """Print each recipe with its article, its note and the figures it is expected to reach."""
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        print(f'{name}\n    "{recipe.title}"')
+        for line in recipe.note.splitlines():
+            print(f"    {line}")
+        if recipe.printed is not None:
+            printed = recipe.printed
+            print(f"    expected: {len(printed.lines)} printed lines, to {printed.decimals} decimals")
+        for figure, expected in recipe.expected.items():
+            print(f"    expected: {figure.replace('_', ' ')} {expected}")
+    return 0
+
+
+def predict_files(arguments: argparse.Namespace) -> int:
+    """Print the three likeliest classes of each picture (PNG, JPEG) or row (.npy, .npz, .csv).
+
+    With probabilities; for a network that predicts numbers, the numbers. A file that cannot be used is named,
+    and the others go on.
+    """
+    path = Path(arguments.model)
+    model = load_model(path / "model.safetensors" if path.is_dir() else path)
+    backend = resolve(arguments.device, arguments.backend, str(model.theta.dtype))
+    theta = backend.asarray(model.theta)
+    status = 0
+    for file in arguments.files:
+        try:
+            X = _read_inputs(file, model)
+            answers = predict(model.mlp, theta, backend.asarray(X), backend=backend)
+            if model.target_scaling is not None:
+                answers = model.target_scaling.undo(answers)
+        except InputError as error:
+            status = _fail(error, 1)
+            continue
+        for row, answer in enumerate(answers):
+            name = file if len(answers) == 1 and not file.lower().endswith(ROW_FILES) else f"{file}[{row}]"
+            print(f"{name}: {_answer(answer, model.classes)}")
+    return status
+
+
+def _read_inputs(file: str, model: Model) -> np.ndarray[Any, Any]:
+    dtype = str(model.theta.dtype)
+    n_features = model.mlp.sizes[0]
+    if file.lower().endswith(ROW_FILES):
+        return model.scaling(read_rows(file, n_features), dtype)
+    if model.picture is None:
+        raise InputError(
+            f"{file}: the model was trained on rows of {n_features} numbers, not on pictures: "
+            f"give it a file that ends in {', '.join(ROW_FILES)}"
+        )
+    # Pictures were scaled to 0 ... 1 for training, whatever range their files had.
+    return (read_picture(file, model.picture) / 255.0).astype(dtype)[np.newaxis]
+
+
+def _answer(answer: np.ndarray[Any, Any], classes: tuple[str, ...] | None) -> str:
+    if classes is None:
+        return "  ".join(f"{value:.6g}" for value in answer)
+    return "   ".join(f"{classes[k]} {100 * answer[k]:.2f} %" for k in np.argsort(-answer, kind="stable")[:3])
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Print each array library with its version and devices, or why it cannot be used and the remedy."""
+    print(f"xpnet {xpnet.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
+    for library in LIBRARIES.values():
+        print(f"{library.name:<17}{library.version or '-'}")
+        if library.version is None:
+            print(f"    not installed: {library.remedy}")
+            continue
+        for device in library.devices:
+            print(f"    {device}: {library.problem(device) or 'usable'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xpnet", description=xpnet.__doc__)
+    parser.add_argument("--version", action="version", version=xpnet.__version__)
+    commands = parser.add_subparsers(required=True, metavar="train | predict | info")
+    for name, command, add_arguments in (
+        ("train", train, add_train_arguments),
+        ("predict", predict_files, add_predict_arguments),
+        ("info", info, lambda parser: None),
+    ):
+        subparser = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
+        subparser.set_defaults(command=command)
+        add_arguments(subparser)
+    return parser

@@ -1,0 +1,282 @@
+"""One training run: from options to a folder with a model, its history and its figures.
+
+A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `metrics.json`, the pictures
+where matplotlib is installed, and `checkpoint.safetensors`, from which `--resume` goes on.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xpnet
+from xpnet._typing import Array
+from xpnet.backends import Backend, resolve
+from xpnet.command.article import Article
+from xpnet.command.options import Options
+from xpnet.command.recipes import Recipe
+from xpnet.command.report import History, Parts, Progress, introduce, write_results
+from xpnet.data import Dataset, load
+from xpnet.data.batches import CHUNK, hold_out, one_hot, shuffle
+from xpnet.errors import DivergenceError, InputError
+from xpnet.maths.losses import LOSSES
+from xpnet.maths.mlp import MLP
+from xpnet.training import TrainState, epochs, start
+from xpnet.training.checkpoint import load_state, read_about, save_state
+
+__all__ = ["Interrupted", "OutOfMemoryError", "resumed", "train"]
+
+
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """Ctrl-C: the run was saved and can be resumed. The text says how."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """The device has not enough memory for this run."""
+
+
+def train(options: Options, resume: Path | None = None, recipe: Recipe | None = None) -> bool:
+    """Train as the options say, or go on with the run in the folder `resume`.
+
+    With a recipe the run ends with its article's figures beside its own. Returns whether they agree.
+
+    Raises:
+        InputError, BackendError, DivergenceError: as the parts it calls.
+        Interrupted: after Ctrl-C, once the run is saved.
+        OutOfMemoryError: the device's memory does not suffice.
+    """
+    backend = resolve(options.device, options.backend, options.dtype)
+    dataset = load(
+        options.data,
+        data_dir=options.data_dir,
+        seed=options.seed,
+        test=options.test,
+        numeric_targets=not LOSSES[options.loss].classifies,
+    )
+    mlp = _network(options, dataset)
+    kept, held = _hold_out(dataset, options)
+    options = _clip_batch(options, kept.size)
+    optimizer = options.make_optimizer()
+    n_batches = -(-kept.size // (options.batch_size or kept.size))
+    schedule = options.make_schedule(options.epochs * n_batches)
+    about = {
+        "options": asdict(options) | {"out": None},
+        "data_sha256": _digest(dataset),
+        "sizes": list(mlp.sizes),
+        "recipe": None if recipe is None else recipe.name,
+        "xpnet_version": xpnet.__version__,
+    }
+    try:
+        parts = _place(dataset, kept, held, mlp, backend)
+        if resume is None:
+            state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
+            folder = _new_folder(options.out, dataset.name)
+        else:
+            state, saved = load_state(resume / "checkpoint.safetensors", backend=backend)
+            _check_same(saved, about)
+            folder = resume
+        history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
+        article = Article(recipe, folder, None if resume is None else state.step) if recipe else None
+        score = "accuracy" if mlp.classifies else "r2"
+        introduce(options, mlp, dataset, parts, backend)
+
+        def save() -> None:
+            save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
+
+        if article:
+            article.note(state, mlp, parts, backend)
+        if resume is None:
+            save()
+        with _interruptible() as interrupted, Progress(options, kept.size, state) as progress:
+
+            def after_step(state: TrainState) -> None:
+                progress.advance(state)
+                if article:
+                    article.note(state, mlp, parts, backend)
+                if options.checkpoint_every and state.step % options.checkpoint_every == 0:
+                    save()
+                if interrupted():
+                    save()
+                    raise Interrupted(
+                        f"Stopped in epoch {state.epoch + 1} at step {state.step}. To go on:\n"
+                        f"  python scripts/train.py --resume {shlex.quote(str(folder))}"
+                    )
+
+            for record in epochs(
+                mlp,
+                optimizer,
+                state,
+                *parts.train,
+                backend=backend,
+                schedule=schedule,
+                n_epochs=options.epochs,
+                batch_size=options.batch_size,
+                order=partial(shuffle, seed=options.seed),
+                clip_norm=options.clip_norm,
+                validation=parts.validation,
+                patience=options.early_stopping,
+                after_step=after_step,
+            ):
+                history.append(record.to_dict(score))
+                progress.show(record, score)
+                save()
+        metrics = write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
+        return article.compare(metrics, quiet=options.quiet) if article else True
+    except DivergenceError as error:
+        raise DivergenceError(
+            f"{error}. The last finite state is in {folder / 'checkpoint.safetensors'}"
+        ) from None
+    except Exception as error:
+        if not backend.is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(_memory_advice(mlp, optimizer, dataset, options, backend)) from error
+
+
+def resumed(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
+    """Return the options of the run in `folder`, with those given now where that leaves it the same run.
+
+    Beside them the recipe it follows, if any.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--resume {folder}: no such folder")
+    about = read_about(folder / "checkpoint.safetensors")
+    return Options.from_dict(about["options"]).resumed_with(given), about.get("recipe")
+
+
+def _network(options: Options, dataset: Dataset) -> MLP:
+    if dataset.classes is None:
+        n_outputs = dataset.y_train.shape[1]
+    else:
+        n_outputs = len(dataset.classes)
+        if options.loss == "logistic_cross_entropy" and n_outputs == 2:
+            n_outputs = 1
+    if options.loss == "poisson" and min(dataset.y_train.min(), dataset.y_test.min(initial=0)) < 0:
+        raise InputError(
+            "poisson: expected targets of at least 0, found a negative one: try --loss squared_error"
+        )
+    return MLP(
+        (dataset.X_train.shape[1], *options.hidden, n_outputs),
+        options.activations,
+        options.loss,
+        l2=options.l2,
+        label_smoothing=options.label_smoothing,
+    )
+
+
+def _hold_out(dataset: Dataset, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if options.validation:
+        return hold_out(dataset.y_train, options.validation, seed=options.seed)
+    return np.arange(len(dataset.y_train)), np.arange(0)
+
+
+def _clip_batch(options: Options, n: int) -> Options:
+    if options.batch_size is None or options.batch_size <= n:
+        return options
+    print(f"--batch-size {options.batch_size} is above the {n} training rows: taking {n}", file=sys.stderr)
+    return replace(options, batch_size=n)
+
+
+def _place(
+    dataset: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64], mlp: MLP, backend: Backend
+) -> Parts:
+    # A network starts near 0 with steps near 1: squared errors of prices in the thousands would stay there.
+    target_scaling = dataset.target_scaling if not mlp.classifies and mlp.loss != "poisson" else None
+
+    def on_device(X: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array]:
+        if mlp.classifies:
+            y = one_hot(y, mlp.sizes[-1])
+        elif target_scaling is not None:
+            y = target_scaling(y, backend.dtype_name)
+        return backend.asarray(dataset.scaling(X, backend.dtype_name)), backend.asarray(y)
+
+    X, y = dataset.X_train, dataset.y_train
+    return Parts(
+        on_device(X[kept], y[kept]),
+        on_device(X[held], y[held]) if held.size else None,
+        on_device(dataset.X_test, dataset.y_test) if dataset.y_test.size else None,
+        target_scaling,
+    )
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for array in (dataset.X_train, dataset.y_train, dataset.X_test, dataset.y_test):
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    if saved["sizes"] != now["sizes"]:
+        raise InputError(
+            f"--resume: the run has layers of {saved['sizes']} units, its data now asks for {now['sizes']}"
+        )
+    if saved["data_sha256"] != now["data_sha256"]:
+        raise InputError("--resume: the data is not what the run was trained on, its SHA-256 differs")
+
+
+def _new_folder(out: str | None, data: str) -> Path:
+    if out is None:
+        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{data}"
+        for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
+            # Made at once, not after a look: two runs begun in the same second would share it.
+            with contextlib.suppress(FileExistsError):
+                (Path("runs") / name).mkdir(parents=True)
+                return Path("runs") / name
+    folder = Path(str(out))
+    if (folder / "checkpoint.safetensors").exists():
+        raise InputError(
+            f"--out {folder} already holds a run: go on with --resume {folder}, or name another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot make this folder ({error.strerror})") from None
+    return folder
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C only sets a flag, so that the step in hand is finished; a second Ctrl-C stops at once."""
+    pressed = False
+
+    def press(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, press)
+    except ValueError:  # not in the main thread, which alone may handle signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _memory_advice(mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend) -> str:
+    itemsize = 8 if backend.dtype_name == "float64" else 4
+    n_vectors = 3 + len(optimizer.init(np.zeros(1), xp=np))  # theta, g, one temporary, and the moments
+    rows = options.batch_size or min(CHUNK, len(dataset.X_train))
+    data = dataset.X_train.size + dataset.X_test.size
+    needed = itemsize * (n_vectors * mlp.layout.n_parameters + data + 2 * max(rows, CHUNK) * sum(mlp.sizes))
+    free = backend.free_bytes()
+    has = "" if free is None else f", {free:,} bytes are free"
+    return (
+        f"{backend.name} on {backend.device_name} is out of memory: "
+        f"the run needs about {needed:,} bytes{has}. "
+        f"Try --batch-size {max(1, rows // 4)}, or fewer --hidden units"
+    )

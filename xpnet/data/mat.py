@@ -1,0 +1,55 @@
+"""MATLAB files of the `ex4data1.mat` kind: a matrix `X` with one example in each row, and labels `y`."""
+
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from xpnet.data.raw import Raw
+from xpnet.errors import InputError
+
+__all__ = ["load_mat"]
+
+# A table may well have 4, 9 or 16 columns; nobody recognises anything on a picture as small as that.
+SMALLEST_SIDE = 8
+
+
+def load_mat(path: str | Path) -> Raw:
+    """Read `X` (n, d) and `y` (n,), (n, 1), (1, n) or (n, outputs) from a MATLAB file up to version 7.
+
+    Where d is a square of at least 8 x 8 the rows are taken for pictures stored column after column, as
+    MATLAB does, and turned into (n, side, side). Their labels 1 ... 10 become 1 ... 9 and 0, since MATLAB,
+    counting from 1, has 10 stand for zero.
+
+    Raises:
+        InputError: not such a file, a variable is missing, or is not a plain matrix.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        variables = loadmat(path)
+    except NotImplementedError:
+        raise InputError(f"{path}: expected a MATLAB file up to version 7: save it with -v7") from None
+    except (OSError, EOFError, ValueError, TypeError, LookupError, MatReadError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as a MATLAB file: {error}") from error
+    names = [name for name in variables if not name.startswith("__")]
+    for name in ("X", "y"):
+        if name not in names:
+            raise InputError(f"{path}: expected variables X and y, found {', '.join(names) or 'none'}")
+        if not isinstance(variables[name], np.ndarray):
+            raise InputError(f"{path}: {name}: expected a full matrix, found a sparse one: save full({name})")
+    X, y = variables["X"], variables["y"]
+    if y.shape[0] == 1 or y.shape[-1] == 1:
+        y = y.reshape(-1)
+
+    highest = None
+    side = math.isqrt(X.shape[-1])
+    if X.ndim == 2 and side**2 == X.shape[-1] and side >= SMALLEST_SIDE:
+        X = X.reshape(-1, side, side).transpose(0, 2, 1)
+        if X.dtype != np.uint8:
+            highest = 1.0
+        if y.dtype.kind in "iuf" and set(np.unique(y)) == set(range(1, 11)):
+            y = np.where(y == 10, 0, y)
+    return Raw(X, y, highest=highest)

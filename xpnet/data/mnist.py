@@ -1,0 +1,126 @@
+"""MNIST (LeCun, Cortes and Burges, 1998) and Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017)."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.idx import read_idx
+from xpnet.data.raw import Raw
+from xpnet.errors import InputError
+
+__all__ = ["load_mnist", "load_mnist_5000"]
+
+MIRRORS = {
+    "mnist": (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    "fashion-mnist": (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+}
+# Training pictures and labels, test pictures and labels: the order in which they are read.
+SHA256 = {
+    "mnist": {
+        "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+}
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "fashion-mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
+
+
+def load_mnist(name: str, data_dir: str | Path | None = None, download: bool = True) -> Raw:
+    """Read the four IDX files of "mnist" or "fashion-mnist", gzipped or not.
+
+    Args:
+        name: which of the two.
+        data_dir: the folder they are in; without it they are kept in the user's cache.
+        download: fetch what the cache lacks. A `data_dir` is never written to.
+
+    Returns:
+        uint8 pictures (n, 28, 28) and uint8 labels 0 ... 9, with the original test part.
+
+    Raises:
+        InputError: a file is missing, cannot be downloaded or is broken, or the files do not fit together.
+    """
+    folder = _cache(name) if data_dir is None else Path(data_dir).expanduser()
+    found = {file: _find(folder, file) for file in SHA256[name]}
+    missing = [file for file, path in found.items() if path is None]
+    if missing and (data_dir is not None or not download):
+        raise InputError(
+            f"{folder}: expected the four files of {name}, with or without .gz; missing: {', '.join(missing)}"
+        )
+    if missing:
+        from xpnet.data.download import fetch  # only here: urllib takes its time to import
+
+        for file in missing:
+            found[file] = folder / file
+            fetch([mirror + file for mirror in MIRRORS[name]], SHA256[name][file], folder / file)
+
+    train_images, train_labels, test_images, test_labels = (path for path in found.values() if path)
+    X, y = _read_pair(train_images, train_labels)
+    X_test, y_test = _read_pair(test_images, test_labels)
+    return Raw(X, y, X_test, y_test, classes=CLASSES[name])
+
+
+def load_mnist_5000(data_dir: str | Path | None = None) -> Raw:
+    """Read the central 20 x 20 pixels of MNIST, and of its training part the first 500 digits of each class.
+
+    In MNIST's order. It stands in for the 5000 digits of Andrew Ng's course, which were cut from MNIST so.
+    """
+    raw = load_mnist("mnist", data_dir)
+    place = np.empty(len(raw.y), dtype=np.int64)  # of each digit among those of its class
+    for label in range(10):
+        members = np.flatnonzero(raw.y == label)
+        place[members] = np.arange(members.size)
+    first = place < 500
+    assert raw.X_test is not None
+    return raw._replace(X=raw.X[first, 4:24, 4:24], y=raw.y[first], X_test=raw.X_test[:, 4:24, 4:24])
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    X, y = read_idx(images), read_idx(labels)
+    if X.ndim != 3:
+        raise InputError(f"{images}: byte 3: expected 3 dimensions (pictures), found {X.ndim}")
+    if y.ndim != 1:
+        raise InputError(f"{labels}: byte 3: expected 1 dimension (labels), found {y.ndim}")
+    if len(y) != len(X):
+        raise InputError(
+            f"{labels}: expected {len(X)} labels, one a picture in {images.name}, found {len(y)}"
+        )
+    wrong = (y > 9).nonzero()[0]
+    if len(wrong):
+        first = wrong[0]
+        raise InputError(
+            f"{labels}: byte {8 + first}, label of picture {first}: expected 0 to 9, found {y[first]}"
+        )
+    return X, y
+
+
+def _cache(name: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "xpnet" / name
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    for path in (folder / file, folder / file.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,175 @@
+"""The multilayer perceptron: forward pass, loss, and the gradient by backpropagation, derived by hand.
+
+With h₀ = X, layer l computes z_l = h_{l-1} W_l + b_l and h_l = f_l(z_l); the last z goes into the loss.
+Backwards (Rumelhart, Hinton and Williams 1986), from dz_L that the loss returns:
+
+    dW_l = h_{l-1}ᵀ dz_l      db_l = Σ_rows dz_l
+    dh_{l-1} = dz_l W_lᵀ      dz_{l-1} = dh_{l-1} · f'(z_{l-1})
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet._typing import Array, Namespace
+from xpnet.errors import InputError, choose
+from xpnet.maths.initializers import draw
+from xpnet.maths.layout import Layout
+from xpnet.maths.losses import LOSSES, Loss
+from xpnet.maths.ops import ACTIVATIONS, affine, affine_backward
+
+__all__ = ["MLP"]
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multilayer perceptron: a description without parameters, which live in the flat vector theta.
+
+    Attributes:
+        sizes: units of every layer, (inputs, hidden ..., outputs).
+        activations: one name for all hidden layers, or one for each.
+        loss: a name in `losses.LOSSES`, or a `Loss` of your own.
+        l2: adds l2/2 · Σ W² to the loss; the biases are free.
+        label_smoothing: for softmax cross-entropy, how much of each label goes to all classes alike, 0 to 1.
+        l2_shared: divides this penalty by the number of rows in the batch, or their weight: it then belongs
+            to the sum over the rows and not to their mean (scikit-learn's `alpha`).
+
+    Raises:
+        InputError: a name that does not exist, a size below 1, fewer than two sizes, a list of activations of
+            another length than the hidden layers, a negative l2.
+    """
+
+    sizes: tuple[int, ...]
+    activations: str | Sequence[str] = "relu"
+    loss: str | Loss = "softmax_cross_entropy"
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    l2_shared: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        n_hidden = len(self.sizes) - 2
+        if n_hidden < 0 or min(self.sizes) < 1:
+            raise InputError(
+                f"sizes: expected (inputs, hidden ..., outputs), each at least 1, got {self.sizes}"
+            )
+        names = self.activations
+        names = (names,) * n_hidden if isinstance(names, str) else tuple(names)
+        for name in [self.activations] if isinstance(self.activations, str) else names:
+            choose("activation", name, ACTIVATIONS)
+        if len(names) != n_hidden:
+            raise InputError(
+                f"activations: expected one name, or one for each of the {n_hidden} hidden layers, "
+                f"got {len(names)}: {', '.join(names)}"
+            )
+        object.__setattr__(self, "activations", names)
+        if not isinstance(self.loss, Loss):
+            choose("loss", self.loss, LOSSES)
+        if not 0.0 <= self.l2 < math.inf:
+            raise InputError(f"l2: expected a number of at least 0, got {self.l2}")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise InputError(f"label_smoothing: expected at least 0 and below 1, got {self.label_smoothing}")
+        if self.label_smoothing and self.loss != "softmax_cross_entropy" and isinstance(self.loss, str):
+            raise InputError(f"label_smoothing belongs to softmax_cross_entropy, not to {self.loss}")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the weights and biases live in theta."""
+        return Layout(self.sizes)
+
+    @cached_property
+    def criterion(self) -> Loss:
+        """The loss with its gradient, and the prediction that belongs to it."""
+        return self.loss if isinstance(self.loss, Loss) else LOSSES[self.loss]
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the outputs stand for classes rather than numbers."""
+        return self.criterion.classifies
+
+    def init(self, seed: int = 0, initializer: str = "auto") -> NDArray[np.float64]:
+        """Draw theta on the host, float64: weights layer by layer from one seed, biases 0.
+
+        Args:
+            initializer: a name known to `initializers.draw`; `auto` takes for each hidden layer the one that
+                suits its activation, and `glorot_uniform` for the last layer. With the prefix `legacy_` the
+                numbers come from NumPy's legacy generator, as after `numpy.random.seed(seed)`.
+        """
+        legacy = initializer.startswith("legacy_")
+        rng = np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
+        initializer = initializer.removeprefix("legacy_")
+        names = [initializer] * (len(self.sizes) - 1)
+        if initializer == "auto":
+            names = [*(ACTIVATIONS[name].initializer for name in self.activations), "glorot_uniform"]
+        weights = [draw(name, rng, *shape) for name, shape in zip(names, self.layout.shapes, strict=True)]
+        return np.concatenate([*(W.ravel() for W in weights), np.zeros(sum(self.sizes[1:]))])
+
+    def forward(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
+        """Return z (n, outputs) of the last layer, before the output activation, for X (n, inputs)."""
+        return self.forward_layers(self.layout.split(theta, xp=xp), X, xp=xp)[-1]
+
+    def predict(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
+        """Return the answer (n, outputs) for X (n, inputs): probabilities, or predicted numbers."""
+        return self.criterion.predict(self.forward(theta, X, xp=xp), xp=xp)
+
+    def loss_and_grad(
+        self, theta: Array, X: Array, Y: Array, weight: Array | None = None, *, xp: Namespace
+    ) -> tuple[Array, Array]:
+        """Return the loss (0-d) and its gradient by theta, a new flat vector g that the caller owns.
+
+        Args:
+            X: (n, inputs).
+            Y: (n, outputs), or for softmax cross-entropy (n,) class indices.
+            weight: (n, 1) sample weights, at least 0: the loss is the weighted mean over rows. None: the
+                plain mean.
+        """
+        share: Array | float
+        l2: Array | float = self.l2
+        if weight is None:
+            share = 1.0 / X.shape[0]
+            if self.l2_shared:
+                l2 = self.l2 * share
+        else:
+            total = xp.sum(weight)
+            some = total + xp.astype(total == 0.0, total.dtype)  # all weights 0: loss and gradient 0, not 0/0
+            share = weight / some
+            if self.l2_shared:
+                l2 = self.l2 * (total / some) / some
+        layers = self.layout.split(theta, xp=xp)
+        *hs, z = self.forward_layers(layers, X, xp=xp)
+        loss, dz = self._loss(z, Y, share, xp)
+        if self.l2:
+            weights = theta[: self.layout.n_weights]
+            loss = loss + 0.5 * l2 * xp.matmul(weights, weights)
+
+        weight_grads, bias_grads = [], []
+        for i in range(len(layers) - 1, -1, -1):
+            W = layers[i][0]
+            dW, db, dh = affine_backward(hs[i], W, dz, xp=xp, need_dh=i > 0)
+            if self.l2:
+                dW += l2 * W
+            weight_grads.append(dW)
+            bias_grads.append(db)
+            if dh is not None:
+                dz = ACTIVATIONS[self.activations[i - 1]].backward(hs[i], dh, xp=xp)
+        return loss, self.layout.join(weight_grads[::-1], bias_grads[::-1], xp=xp)
+
+    def forward_layers(
+        self, layers: Sequence[tuple[Array, Array]], X: Array, *, xp: Namespace
+    ) -> list[Array]:
+        """Return [X, h₁, ..., h_{L-1}, z_L] for the (W, b) of every layer."""
+        outputs = [X]
+        forwards: list[Callable[..., Array]] = [ACTIVATIONS[name].forward for name in self.activations]
+        for (W, b), forward in zip(layers[:-1], forwards, strict=True):
+            outputs.append(forward(affine(outputs[-1], W, b, xp=xp), xp=xp))
+        return [*outputs, affine(outputs[-1], *layers[-1], xp=xp)]
+
+    def _loss(self, z: Array, Y: Array, share: Array | float, xp: Namespace) -> tuple[Array, Array]:
+        loss_and_grad = self.criterion.loss_and_grad
+        if self.label_smoothing:
+            return loss_and_grad(z, Y, share, xp=xp, label_smoothing=self.label_smoothing)
+        return loss_and_grad(z, Y, share, xp=xp)
