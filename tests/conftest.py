@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from xpnet.backends import Backend, resolve
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, resolve
+from xpnet.backends.jax import Jax
 from xpnet.command.cli import main
 
 
@@ -37,7 +37,7 @@ class Place(Enum):
         return self.value[0]
 
 
-class Eager(Backend):
+class Eager(Jax):
     """A backend that compiles nothing."""
 
     def compile(self, function, *, donate=()):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES
 from xpnet.command.cli import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

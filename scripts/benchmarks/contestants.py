@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.hand_written import Floor, HandWritten, split
 from xpnet import MLP, Adam, epochs, resolve
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES
 from xpnet.data.batches import one_hot
 from xpnet.errors import BackendError, InputError, choose
 from xpnet.training import start

@@ -87,7 +87,7 @@ def run(backend, mlp, optimizer, data, **options):
     totals, after_step = [], options.pop("after_step", None)
 
     def note(state):
-        totals.append(float(state.loss))
+        totals.append(float(state.loss_sum))
         if after_step is not None:
             after_step(state)
 
@@ -1042,7 +1042,7 @@ def test_parameters_put_in_between_two_steps_count():
             state.moments[1][...] = 2.0
         if state.step == 6:
             state.theta = state.theta[::-1]
-            state.loss = state.loss * 0.0 + np.ones(())
+            state.loss_sum = state.loss_sum * 0.0 + np.ones(())
 
     for batch_size in (BATCH, 5):
         compare_replayed(mlp, Adam(), problem(mlp), batch_size=batch_size, after_step=put_in)
@@ -1068,11 +1068,11 @@ def blends(theta, g, m, v, lr, decay, xp):
 
 
 def test_a_loss_so_far_that_is_a_number():
-    # NumPy makes numbers of 0-d arrays at each turn: `state.loss + loss * n` is one.
+    # NumPy makes numbers of 0-d arrays at each turn: `state.loss_sum + loss * n` is one.
     mlp = MLP((5, 7, 3))
 
     def to_number(state):
-        state.loss = state.loss[()]
+        state.loss_sum = state.loss_sum[()]
 
     assert isinstance(np.ones(())[()], np.float64)
     compare(mlp, Adam(), problem(mlp), after_step=to_number)
@@ -1083,7 +1083,7 @@ def test_a_loss_so_far_that_is_a_number():
 def first_epoch_from_a_number(kind):
     mlp, backend = MLP((5, 7, 3)), numpy_as(kind)
     state = start(mlp.init(1), Adam(), backend=backend)
-    state.loss = np.float64(0.0)
+    state.loss_sum = np.float64(0.0)
     run = epochs(
         mlp, Adam(), state, *problem(mlp), backend=backend, schedule=rate, n_epochs=1, batch_size=BATCH
     )

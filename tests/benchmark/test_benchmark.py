@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet import MLP, Adam, resolve
-from xpnet.backends.libraries import missing_cuda_driver
+from xpnet.backends.cuda import explain_missing_driver
 
 TINY = ["--network", "30-8-6-4/16", "--steps", "10", "--repeats", "2"]
 
@@ -183,7 +183,7 @@ def test_scikit_learn_is_not_measured_on_the_big_network(bench):
     assert list(notes) == [f"scikit-learn on {module.BIG}"]
 
 
-@pytest.mark.skipif(missing_cuda_driver() is None, reason="has a GPU")
+@pytest.mark.skipif(explain_missing_driver() is None, reason="has a GPU")
 @pytest.mark.parametrize("subcommand", ["step", "scaling"])
 def test_no_gpu_is_said_before_anything_runs(bench, run, monkeypatch, subcommand):
     monkeypatch.setattr(bench(f"benchmarks.{subcommand}"), "run", None)

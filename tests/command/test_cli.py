@@ -24,8 +24,7 @@ import numpy as np
 import pytest
 from conftest import Result
 
-from xpnet.backends import resolve
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.cli import main
 from xpnet.command.options import OPTIMIZERS, Options
 from xpnet.data.mnist import MIRRORS, SHA256
@@ -204,10 +203,10 @@ def test_info_lists_the_libraries(tmp_path):
     assert np.__version__ in blocks["numpy"]
     assert "cpu: usable" in blocks["numpy"]
     for name, library in LIBRARIES.items():
-        if library.version is None:
+        if library.version() is None:
             assert f"not installed: {library.remedy}" in blocks[name]
         else:
-            assert library.version in blocks[name]
+            assert library.version() in blocks[name]
 
 
 def test_version(capsys):
@@ -304,7 +303,7 @@ def test_every_backend_trains_alike(train, here, name):
         assert result.status == 0, result.err
     ours, numpys = metrics(here / "run"), metrics(here / "reference")
     assert ours["backend"] == name
-    assert LIBRARIES[name].version == ours["versions"][name]
+    assert LIBRARIES[name].version() == ours["versions"][name]
     assert ours["test_loss"] == pytest.approx(numpys["test_loss"], rel=1e-10)
 
 
@@ -803,7 +802,7 @@ def test_a_gpu_that_is_not_there_is_never_replaced_by_the_cpu(here, device):
     for name in ("cupy", "torch", "jax"):
         reason = re.search(rf"^  {name}: (.+)$", result.err, flags=re.MULTILINE)[1]
         assert reason == LIBRARIES[name].problem(device)
-        if LIBRARIES[name].version is None:
+        if LIBRARIES[name].version() is None:
             assert LIBRARIES[name].remedy in reason
     assert contents(here) == {}
 

@@ -15,7 +15,7 @@ from xpnet.data.batches import one_hot, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adam
-from xpnet.training import epochs, loop, scores, start
+from xpnet.training import epochs, keep_best, loop, restore_best, scores, start, stop_early, validate
 from xpnet.training.checkpoint import load_state, save_state
 from xpnet.training.scores import evaluate, predict
 
@@ -39,7 +39,20 @@ def begin(backend, mlp=MLP_DIGITS, optimizer=None, seed=0):
 def train(backend, state, *data, mlp=MLP_DIGITS, optimizer=None, **options):
     """Return the records of a run of three epochs, unless told otherwise."""
     settings = {"schedule": rate, "n_epochs": 3, "batch_size": BATCH} | options
-    return list(epochs(mlp, optimizer or Adam(), state, *data, backend=backend, **settings))
+    watched, patience = settings.pop("validation", None), settings.pop("patience", None)
+    records = epochs(mlp, optimizer or Adam(), state, *data, backend=backend, **settings)
+    return list(watch(records, backend, state, mlp, watched, patience))
+
+
+def watch(records, backend, state, mlp, watched, patience):
+    """Yield the records with their validation, kept and stopped as the command line does it."""
+    if watched is not None:
+        records = validate(records, state, lambda: evaluate(mlp, state.theta, *watched, backend=backend))
+    if patience is not None:
+        records = stop_early(keep_best(records, state, backend=backend), state, patience=patience)
+    yield from records
+    if patience is not None:
+        restore_best(state, backend=backend)
 
 
 def losses(records):
@@ -54,7 +67,7 @@ def test_digits_learn_the_same_on_every_backend(backend, lend, numpy64):
     records = train(backend, state, lend(X), lend(Y))
     assert losses(records) == pytest.approx(expected, rel=1e-10 if backend.dtype_name == "float64" else 1e-4)
     assert expected[-1] < 0.5 * expected[0]
-    assert state.theta.dtype == state.loss.dtype == backend.dtype
+    assert state.theta.dtype == state.loss_sum.dtype == backend.dtype
 
 
 def test_the_same_seed_twice_gives_the_same_bits(backend, lend):
@@ -201,7 +214,7 @@ def overfitting(backend, state, n_epochs=30, patience=3):
     X, y = digits()
     Y = one_hot(np.where(np.arange(len(y)) < 20, 9 - y, y), 10)
     validation = X[40:140], Y[40:140]
-    for record in epochs(
+    records = epochs(
         MLP_DIGITS,
         Adam(),
         state,
@@ -211,9 +224,8 @@ def overfitting(backend, state, n_epochs=30, patience=3):
         schedule=lambda t: 0.03,
         n_epochs=n_epochs,
         batch_size=20,
-        validation=validation,
-        patience=patience,
-    ):
+    )
+    for record in watch(records, backend, state, MLP_DIGITS, validation, patience):
         yield record, state.theta.copy()
     p = predict(MLP_DIGITS, state.theta, X[40:140], backend=backend)
     # What scikit-learn makes of the parameters that are left at the end.
@@ -235,8 +247,8 @@ def test_going_on_after_early_stopping_leaves_the_best_alone(numpy64):
     list(overfitting(numpy64, first))
     list(overfitting(numpy64, state, n_epochs=first.best.epoch + 1, patience=9))
     *_, (final_loss, _) = overfitting(numpy64, state, n_epochs=first.best.epoch + 4, patience=9)
-    assert final_loss == pytest.approx(state.best.loss, rel=1e-12)
-    assert state.best.loss <= first.best.loss
+    assert final_loss == pytest.approx(state.best.value, rel=1e-12)
+    assert state.best.value <= first.best.value
 
 
 def test_a_rate_far_too_high_is_reported_in_words(backend, lend):
@@ -341,7 +353,8 @@ def test_a_record_tells_where_the_run_stands(numpy64):
         ({"batch_size": 1798}, "batch_size: expected 1 to 1797"),
         ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
         ({"clip_norm": math.nan}, "clip_norm"),
-        ({"patience": 2}, "early stopping: .*validation data"),
+        ({"patience": 2}, "keeping the best parameters: expected validation data"),
+        ({"patience": 0}, "patience: expected at least 1, got 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, words, numpy64):

@@ -5,8 +5,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from xpnet.backends import DTYPES
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import DTYPES, LIBRARIES
 from xpnet.command.options import OPTIMIZERS, Options
 from xpnet.command.recipes import recipe_names
 from xpnet.data import NAMES
@@ -104,6 +103,13 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "off",
         type=int,
         metavar="PATIENCE",
+    )
+    option(
+        group,
+        "--keep",
+        "parameters to keep: those of the epoch with the lowest validation loss, or the last ones",
+        "best with early stopping, else last",
+        metavar="best|last",
     )
     option(group, "--seed", "of the weights, the shuffles and the splits", type=int, metavar="N")
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backends import resolve
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_arguments
 from xpnet.command.options import Options
 from xpnet.command.recipes import load_recipe, recipe_names
@@ -145,8 +144,8 @@ def info(arguments: argparse.Namespace) -> int:
     """Print each array library with its version and devices, or why it cannot be used and the remedy."""
     print(f"xpnet {xpnet.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
     for library in LIBRARIES.values():
-        print(f"{library.name:<17}{library.version or '-'}")
-        if library.version is None:
+        print(f"{library.name:<17}{library.version() or '-'}")
+        if library.version() is None:
             print(f"    not installed: {library.remedy}")
             continue
         for device in library.devices:

@@ -7,15 +7,14 @@ from functools import partial
 from typing import Any
 
 from xpnet._typing import Schedule
-from xpnet.backends import DTYPES
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import DTYPES, LIBRARIES
 from xpnet.errors import InputError, choose
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES, warm_up
 
-__all__ = ["DEPENDENTS", "NEUTRAL", "OPTIMIZERS", "Options"]
+__all__ = ["DEPENDENTS", "KEEP", "NEUTRAL", "OPTIMIZERS", "Options"]
 
 # Name: (what makes it of the options, its usual learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -27,6 +26,8 @@ OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
     "rmsprop": (lambda options: RMSprop(), 0.001),
     "adagrad": (lambda options: Adagrad(), 0.01),
 }
+
+KEEP = ("best", "last")
 
 # Options that belong to another one, and go with it when it is changed.
 DEPENDENTS = {"optimizer": ("momentum", "weight_decay"), "schedule": ("drop_after", "drop_factor")}
@@ -64,6 +65,7 @@ class Options:
     batch_size: int | None = 32
     epochs: int = 50
     early_stopping: int | None = None
+    keep: str | None = None
     seed: int = 0
     device: str = "auto"
     backend: str | None = None
@@ -110,8 +112,19 @@ class Options:
                 raise InputError(f"{option}: expected a number above 0, got {positive}")
         if not 0.0 <= self.test < 1.0:
             raise InputError(f"--test: expected a fraction of at least 0 and below 1, got {self.test}")
-        if self.early_stopping is not None and not self.validation:
-            raise InputError("--early-stopping needs data to watch: give --validation a fraction above 0")
+        if self.keep is not None:
+            choose("value of --keep", self.keep, KEEP)
+        for option, is_given in (
+            ("--early-stopping", self.early_stopping is not None),
+            ("--keep best", self.keep == "best"),
+        ):
+            if is_given and not self.validation:
+                raise InputError(f"{option} needs validation data: give --validation a fraction above 0")
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the run ends with the parameters of the lowest validation loss, not with the last ones."""
+        return self.keep == "best" or (self.keep is None and self.early_stopping is not None)
 
     @property
     def activations(self) -> str | tuple[str, ...]:

@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 import xpnet
 from xpnet._typing import Array
-from xpnet.backends import Backend
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, Backend
 from xpnet.command.options import Options
 from xpnet.data import Dataset, Scaling
 from xpnet.maths.mlp import MLP
-from xpnet.training import Epoch, TrainState
 from xpnet.training.checkpoint import Model, save_model
+from xpnet.training.loop import Epoch, TrainState
 from xpnet.training.scores import Evaluation, evaluate, predict
 
 __all__ = ["History", "Parts", "Progress", "introduce", "write_results"]
@@ -38,6 +37,13 @@ class Parts:
     validation: tuple[Array, Array] | None
     test: tuple[Array, Array] | None
     target_scaling: Scaling | None
+
+    @property
+    def sample(self) -> tuple[Array, Array]:
+        """At most 10,000 training rows, evenly spaced: enough to see the training score of each epoch."""
+        X, Y = self.train
+        every = slice(None, None, -(-X.shape[0] // 10_000))
+        return X[every, ...], Y[every, ...]
 
 
 class History:
@@ -90,7 +96,7 @@ class Progress:
         # Reading the loss waits for the device: once a second costs nothing.
         if not self.bar.disable and time.monotonic() > self.read + 1.0:
             self.read = time.monotonic()
-            self.text["loss"] = _loss(float(state.loss) / min(done, self.n))
+            self.text["loss"] = _loss(float(state.loss_sum) / min(done, self.n))
             self.bar.set_postfix(self.text)
 
     def show(self, record: Epoch, score: str) -> None:
@@ -221,4 +227,4 @@ def _percent(value: float, score: str) -> str:
 def _versions(backend: Backend) -> dict[str, str | None]:
     names = ("numpy", "array-api-compat", "scikit-learn", "safetensors")
     versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
-    return versions | {backend.name: LIBRARIES[backend.name].version}
+    return versions | {backend.name: LIBRARIES[backend.name].version()}

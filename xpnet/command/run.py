@@ -32,7 +32,16 @@ from xpnet.data.batches import CHUNK, hold_out, one_hot, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.mlp import MLP
-from xpnet.training import TrainState, epochs, start
+from xpnet.training import (
+    TrainState,
+    epochs,
+    evaluate,
+    keep_best,
+    restore_best,
+    start,
+    stop_early,
+    validate,
+)
 from xpnet.training.checkpoint import load_state, read_about, save_state
 
 __all__ = ["Interrupted", "OutOfMemoryError", "resumed", "train"]
@@ -98,6 +107,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
             article.note(state, mlp, parts, backend)
         if resume is None:
             save()
+        sample = parts.sample
         with _interruptible() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
@@ -113,7 +123,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                         f"  python scripts/train.py --resume {shlex.quote(str(folder))}"
                     )
 
-            for record in epochs(
+            records = epochs(
                 mlp,
                 optimizer,
                 state,
@@ -124,13 +134,24 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 batch_size=options.batch_size,
                 order=partial(shuffle, seed=options.seed),
                 clip_norm=options.clip_norm,
-                validation=parts.validation,
-                patience=options.early_stopping,
                 after_step=after_step,
-            ):
-                history.append(record.to_dict(score))
+            )
+            if parts.validation is not None:
+                watched = parts.validation
+                records = validate(
+                    records, state, lambda: evaluate(mlp, state.theta, *watched, backend=backend)
+                )
+            if options.keeps_best or options.early_stopping is not None:
+                records = keep_best(records, state, backend=backend)
+            if options.early_stopping is not None:
+                records = stop_early(records, state, patience=options.early_stopping)
+            for record in records:
+                train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
+                history.append(record.to_dict(score) | {f"train_{score}": train_score})
                 progress.show(record, score)
                 save()
+        if options.keeps_best:
+            restore_best(state, backend=backend)
         metrics = write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
         return article.compare(metrics, quiet=options.quiet) if article else True
     except DivergenceError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.batches import split_rows
 from xpnet.data.dataset import Dataset, Scaling
 from xpnet.data.digits import load_digits
 from xpnet.data.mat import load_mat
@@ -108,8 +109,6 @@ def _split(
     """Return the row numbers of the training and of the test part."""
     if share == 0.0:
         return np.arange(len(y)), np.arange(0)
-    from sklearn.model_selection import train_test_split
-
     if len(y) < 2:
         raise InputError(f"{name}: expected at least 2 rows, to learn from and to be judged on, found 1")
     n_test = math.ceil(share * len(y))
@@ -124,10 +123,7 @@ def _split(
                 f"if the labels are quantities {REGRESSION}"
             )
         n_test = max(n_test, len(classes))
-    train, test = train_test_split(
-        np.arange(len(y)), test_size=n_test, random_state=seed, stratify=None if classes is None else y
-    )
-    return train, test
+    return split_rows(len(y), n_test, strata=None if classes is None else y, random_state=seed)
 
 
 def _scaling(X: NDArray[Any], raw: Raw) -> Scaling:

@@ -1,6 +1,7 @@
 """Which rows go where: shuffles, hold-outs and one-hot targets, all drawn on the host."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ CHUNK = 8192
 # (number of rows, epoch) -> the rows the epoch visits, or None for all of them in their order.
 Order = Callable[[int, int], NDArray[np.int64] | None]
 
-__all__ = ["CHUNK", "Order", "hold_out", "one_hot", "shuffle", "slices"]
+__all__ = ["CHUNK", "Order", "hold_out", "one_hot", "shuffle", "slices", "split_rows"]
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -64,6 +65,39 @@ def hold_out(
         held = np.concatenate([order[y[order] == label][:k] for label, k in zip(labels, rows, strict=True)])
     held = np.sort(held[:n_held])
     return np.setdiff1d(order, held), held
+
+
+def split_rows(
+    n: int, size: float, *, strata: NDArray[Any] | None, random_state: Any
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split n row numbers into (kept, held out) as scikit-learn's `train_test_split` draws them.
+
+    Not as `hold_out` draws them: for each of the two, the same seed must go on giving the same rows.
+
+    Args:
+        size: share of the rows to hold out, or their number.
+        strata: (n,) class indices, of which each gives its share as far as it can; a row that is the only one
+            of its class is kept. Or (n, 1) for two classes that must be able to; None for any rows.
+        random_state: a seed or a `RandomState`.
+
+    Raises:
+        ValueError: of two classes one has too few rows, or no row would be left.
+    """
+    from sklearn.model_selection import train_test_split  # only here: it takes a second to import
+
+    def draw(rows: NDArray[np.int64], strata: NDArray[Any] | None) -> Any:
+        return train_test_split(rows, test_size=size, random_state=random_state, stratify=strata)
+
+    rows = np.arange(n)
+    if strata is None or strata.ndim == 2:
+        return tuple(draw(rows, strata))
+    alone = (np.bincount(strata) == 1)[strata]
+    alone = alone & ~alone.all()
+    try:
+        kept, held = draw(rows[~alone], strata[~alone])
+    except ValueError:  # more classes than rows to hold out
+        kept, held = draw(rows[~alone], None)
+    return np.concatenate([kept, rows[alone]]), held
 
 
 def one_hot(y: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:

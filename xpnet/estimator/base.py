@@ -17,21 +17,28 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from xpnet._typing import Array
-from xpnet.backends import Backend, backend_of, place
+from xpnet.backends import Backend, backend_of
+from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
-from xpnet.estimator.descent import descend
-from xpnet.estimator.inputs import Given, elsewhere, not_all_zero, on_host, read, read_X
-from xpnet.estimator.labels import flat
+from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, place_error, read_sample
+from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
-from xpnet.estimator.objective import draw_parameters, forward, hidden_layers, network, network_for_lbfgs
-from xpnet.estimator.placement import destination, moved, packed, unpacked
+from xpnet.estimator.objective import (
+    draw_parameters,
+    make_hidden_layers,
+    make_lbfgs_network,
+    make_network,
+)
+from xpnet.estimator.placement import find_destination, move_arrays, pack, unpack
 from xpnet.estimator.saving import load_estimator, save_estimator
-from xpnet.estimator.validation import Validation, read_held_out, rows_of, split
+from xpnet.estimator.stochastic import minimize_in_batches
+from xpnet.estimator.validation import Validation, read_held_out, take_rows
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS
+from xpnet.training.scores import forward_in_chunks
 
-__all__ = ["BaseMLP", "all_or_nothing", "may_fit_partially"]
+__all__ = ["BaseMLP", "has_partial_fit", "restore_on_failure"]
 
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -39,7 +46,7 @@ _NOT_FINITE = (
 )
 
 
-def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
+def restore_on_failure(fit: Callable[..., Any]) -> Callable[..., Any]:
     """Make a fit that fails leave the estimator as it was."""
 
     @functools.wraps(fit)
@@ -55,7 +62,7 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     return restoring
 
 
-def may_fit_partially(estimator: Any) -> bool:
+def has_partial_fit(estimator: Any) -> bool:
     """Return true, or raise AttributeError for the solver that has no `partial_fit`."""
     if estimator.solver == "lbfgs":
         raise AttributeError(
@@ -99,7 +106,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         "device": [str, None],
     }
 
-    @all_or_nothing
+    @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
@@ -128,7 +135,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if first_pass:
             self._begin(given.backend, sizes)
         self._begin_record(first_pass, watched=self.early_stopping or validation_data is not None)
-        tasks = Tasks(self, layout, X, y, sample_weight, 1 if incremental else self.max_iter)
+        n_tasks = 1 if incremental else self.max_iter
+        tasks = Tasks(self, layout, X, y, sample_weight, n_tasks, given.backend)
         try:
             theta = self._solve(given, Y, sizes, validation_data, tasks, incremental)
         except DivergenceError:
@@ -164,18 +172,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, first_pass: bool, incremental: bool
-    ) -> tuple[Given, Array]:
+    ) -> tuple[Sample, Array]:
         """Check the data, and return them and the targets of the network where it computes."""
-        given = read(self, X, y, sample_weight, reset=first_pass)
+        given = read_sample(self, X, y, sample_weight, reset=first_pass)
         y, Y = self._read_targets(given, incremental=incremental)
-        weight = not_all_zero(self._weigh_classes(given, y), given.backend)
+        weight = check_some_weight(self._weigh_classes(given, y), given.backend)
         if not incremental or not hasattr(self, "_random_state"):
             self._random_state: np.random.RandomState = check_random_state(self.random_state)
         elif isinstance(self.random_state, Integral):
             self._random_state = deepcopy(self._random_state)  # a fit that fails has drawn nothing
-        if not first_pass and self.device is None and place(self.coefs_[0]) != given.backend.place:
-            method = "partial_fit" if incremental else "fit"
-            raise elsewhere(self, method, place(self.coefs_[0]), given.backend.place)
+        if not first_pass and self.device is None:
+            fitted = backend_of(self.coefs_[0]).place
+            if fitted != given.backend.place:
+                method = "partial_fit" if incremental else "fit"
+                raise place_error(self, method, fitted, given.backend.place)
         return given._replace(y=y, weight=weight), Y
 
     def _sizes(self) -> tuple[int, ...]:
@@ -216,7 +226,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _solve(
         self,
-        given: Given,
+        given: Sample,
         Y: Array,
         sizes: tuple[int, ...],
         validation_data: Any,
@@ -231,11 +241,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
         if self.solver == "lbfgs":
             total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
-            mlp = network_for_lbfgs(self, sizes, total)
+            mlp = make_lbfgs_network(self, sizes, total)
             return minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
-        mlp = network(self, sizes, backend)
+        mlp = make_network(self, sizes, backend)
         rows, validation = self._hold_out(given, Y, validation_data)
-        return descend(
+        return minimize_in_batches(
             self,
             mlp,
             theta,
@@ -256,24 +266,31 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 f"{sizes}: to train another network set warm_start=False and call fit"
             )
         xp: Any = backend.xp
+        source = backend_of(self.coefs_[0])
         weights, biases = (
-            [xp.astype(backend.move(array), backend.dtype) for array in arrays]
+            [xp.astype(backend.bring(array, source), backend.dtype) for array in arrays]
             for arrays in (self.coefs_, self.intercepts_)
         )
         return MLP(sizes).layout.join(weights, biases, xp=xp)
 
     def _hold_out(
-        self, given: Given, Y: Array, validation_data: Any
+        self, given: Sample, Y: Array, validation_data: Any
     ) -> tuple[np.ndarray[Any, Any] | None, Validation | None]:
         """Return the rows to train on (None for all) and the validation set, if there is to be one."""
         if validation_data is not None:
             data = read_held_out(self, validation_data, given)
-            y = flat(data.y)
-            self._check_held_out(y)
-            return None, Validation(data.X, self._targets(y, given.backend), y, data.weight, None)
+            y = flatten(data.y, data.y_home)
+            self._check_held_out(y, data.y_home)
+            Y = self._targets(y, data.y_home, given.backend)
+            return None, Validation(data.X, Y, y, data.weight, None, data.y_home, given.backend)
         if not self.early_stopping:
             return None, None
-        rows, held = split(self, given.X.shape[0], self._strata(given.y))
+        rows, held = split_rows(
+            given.X.shape[0],
+            self.validation_fraction,
+            strata=self._strata(given.y, given.y_home),
+            random_state=self._random_state,
+        )
         if len(held) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
@@ -282,25 +299,26 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         there = given.backend.asarray(held)
         weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
         if weight is not None:
-            not_all_zero(weight, given.backend)
-            not_all_zero(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
-        y = rows_of(given.y, held if on_host(given.y) else backend_of(given.y).asarray(held))
-        return rows, Validation(given.X, xp.take(Y, there, axis=0), y, weight, there)
+            check_some_weight(weight, given.backend)
+            check_some_weight(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
+        y = take_rows(given.y, given.y_home.asarray(held), given.y_home)
+        Y = xp.take(Y, there, axis=0)
+        return rows, Validation(given.X, Y, y, weight, there, given.y_home, given.backend)
 
-    def _answer(self, X: Any, method: str, answer: Callable[[Any, Any], Array]) -> tuple[Array, Backend]:
-        """Return answer(z, xp) of the last layer's z (n, n_outputs), moved to the home of X; and this home.
+    def _apply(self, function: Callable[[Any, Any], Array], inputs: Inputs) -> Array:
+        """Return function(z, xp) of the last layer's z (n, n_outputs), on the home of X.
 
-        It is asked for a chunk of rows at a time.
+        It is called for a chunk of rows at a time.
         """
-        X, home, backend = read_X(self, X, method)
+        X, home, backend = inputs
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         xp: Any = backend.xp
-        chunks = forward(hidden_layers(sizes, activation), layers, X, None, backend=backend)
-        answers = [answer(z, xp) for _, z in chunks]
-        return home.move(answers[0] if len(answers) == 1 else xp.concat(answers)), home
+        chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
+        found = [function(z, xp) for _, z in chunks]
+        return home.bring(found[0] if len(found) == 1 else xp.concat(found), backend)
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays, and return the model.
@@ -314,9 +332,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         now = backend_of(self.coefs_[0])
-        backend = destination(device, now)
+        backend = find_destination(device, now)
         for name, value in vars(self).items():
-            setattr(self, name, moved(value, backend))
+            setattr(self, name, move_arrays(value, backend))
         return self
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -339,10 +357,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return load_estimator(Path(path), cls)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: packed(value) for name, value in super().__getstate__().items()}
+        return {name: pack(value) for name, value in super().__getstate__().items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({name: unpacked(value) for name, value in state.items()})
+        super().__setstate__({name: unpack(value) for name, value in state.items()})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

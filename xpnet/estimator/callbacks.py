@@ -5,7 +5,7 @@ from typing import Any
 from tqdm import tqdm
 
 from xpnet._typing import Array
-from xpnet.backends import backend_of
+from xpnet.backends import Backend
 from xpnet.maths.layout import Layout
 
 __all__ = ["Tasks"]
@@ -15,10 +15,18 @@ class Tasks:
     """The epochs of a fit, or the iterations of L-BFGS, as tasks that begin and end."""
 
     def __init__(
-        self, estimator: Any, layout: Layout, X: Any, y: Any, sample_weight: Any, total: int
+        self,
+        estimator: Any,
+        layout: Layout,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        total: int,
+        backend: Backend,
     ) -> None:
         self._estimator = estimator
         self._layout = layout
+        self._backend = backend
         self._data = {"X": X, "y": y}
         if sample_weight is not None:
             self._data["metadata"] = {"sample_weight": sample_weight}
@@ -43,7 +51,7 @@ class Tasks:
             return False
 
         def fitted() -> dict[str, Any]:
-            xp: Any = backend_of(theta).xp
+            xp: Any = self._backend.xp
             layers = self._layout.split(xp.asarray(theta, copy=True), xp=xp)
             return {"coefs_": [W for W, _ in layers], "intercepts_": [b for _, b in layers]}
 

@@ -11,15 +11,24 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
-from xpnet.backends import to_host
-from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
-from xpnet.estimator.inputs import Given, follow, on_host, read
-from xpnet.estimator.labels import MULTILABEL, Labels, flat, listed
-from xpnet.estimator.objective import loss_of
-from xpnet.estimator.validation import accuracy
+from xpnet.backends import Backend, to_host
+from xpnet.estimator.base import BaseMLP, has_partial_fit, restore_on_failure
+from xpnet.estimator.inputs import (
+    Sample,
+    bring_to,
+    check_weight,
+    is_on_host,
+    locate,
+    read_targets,
+    read_X,
+)
+from xpnet.estimator.labels import MULTILABEL, Labels, flatten
+from xpnet.estimator.objective import find_loss
 from xpnet.maths.ops import softplus
+from xpnet.training.scores import accuracy
 
 __all__ = ["MLPClassifier"]
 
@@ -115,8 +124,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
-    @available_if(may_fit_partially)
-    @all_or_nothing
+    @available_if(has_partial_fit)
+    @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -136,8 +145,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._set_labels(Labels.of(y if _is_multilabel(y) else _checked(classes)))
-        elif classes is not None and listed(_checked(classes)) != listed(self.classes_):
+            self._set_labels(Labels.of(y, locate(y)) if _is_multilabel(y) else _read_classes(classes))
+        elif classes is not None and _read_classes(classes).list_classes() != self._labels.list_classes():
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                 f"{self.classes_!r}"
@@ -146,17 +155,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the labels (n,), or a matrix (n, n_labels) of 0 and 1, where X lives."""
-        likely, home = self._answer(X, "predict", lambda z, xp: self._labels.likeliest(z, xp))
-        return self._labels.names(likely, home)
+        inputs = read_X(self, X, "predict")
+        labels = self._labels
+        return labels.name_classes(self._apply(labels.choose_classes, inputs), inputs.home)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
 
         def probabilities(z: Any, xp: Any) -> Array:
-            p = loss_of(self).predict(z, xp=xp)
+            p = find_loss(self).predict(z, xp=xp)
             return xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p
 
-        return self._answer(X, "predict_proba", probabilities)[0]
+        return self._apply(probabilities, read_X(self, X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithms of the probabilities (n, n_classes), finite also where those are not."""
@@ -168,39 +178,42 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             likely = -softplus(-z, xp=xp)
             return xp.concat([-softplus(z, xp=xp), likely], axis=1) if self.n_outputs_ == 1 else likely
 
-        return self._answer(X, "predict_log_proba", logarithms)[0]
+        return self._apply(logarithms, read_X(self, X, "predict_log_proba"))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the (weighted) share of rows whose labels are all right."""
-        if on_host(X):
-            weight = follow(self, "sample_weight", sample_weight, X)
-            return float(super().score(X, follow(self, "y", y, X), weight))
-        predicted = self.predict(X)
-        if on_host(predicted):
+        if is_on_host(X):
+            home = locate(X)
+            weight = bring_to(home, self, "sample_weight", sample_weight)
+            return float(super().score(X, bring_to(home, self, "y", y), weight))
+        inputs = read_X(self, X, "score")
+        labels, home = self._labels, inputs.home
+        xp: Any = home.xp
+        predicted = labels.name_classes(self._apply(labels.choose_classes, inputs), home)
+        if is_on_host(predicted):
             return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
-        given = read(self, X, y, sample_weight, reset=False)
-        xp: Any = given.home.xp
-        y = flat(given.y)
+        y = flatten(read_targets(self, y, home)[0], home)
+        check_consistent_length(inputs.X, y)
         if y.dtype != predicted.dtype:
-            y, predicted = (xp.astype(labels, given.home.dtype) for labels in (y, predicted))
+            y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
         right = predicted == y
         right = xp.all(right, axis=1) if right.ndim == 2 else right
-        weight = None if given.weight is None else given.home.move(given.weight)
-        return accuracy(right, weight, dtype=given.home.dtype, xp=xp)
+        weight = check_weight(self, sample_weight, inputs.X, home)
+        return accuracy(right, weight, dtype=home.dtype, xp=xp)
 
     @property
     def _labels(self) -> Labels:
         return Labels(self._target_kind, self.classes_, self._sparse_target)
 
     def _set_labels(self, labels: Labels) -> None:
-        self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.sparse
+        self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.is_sparse
 
-    def _read_targets(self, given: Given, *, incremental: bool) -> tuple[Any, Array]:
-        y = flat(given.y)
+    def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
+        y = flatten(given.y, given.y_home)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._set_labels(Labels.of(y))
+            self._set_labels(Labels.of(y, given.y_home))
         else:
-            there, unknown, lacking = self._labels.compare(y)
+            there, unknown, lacking = self._labels.compare(y, given.y_home)
             if self.warm_start and (unknown or lacking):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to "
@@ -218,15 +231,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         self.n_outputs_ = labels.n_outputs
         self.out_activation_ = "softmax" if self._target_kind == "multiclass" else "logistic"
-        return y, self._targets(y, given.backend)
+        return y, self._targets(y, given.y_home, given.backend)
 
-    def _targets(self, y: Any, backend: Any) -> Array:
-        Y = self._labels.targets(y, backend)
+    def _targets(self, y: Any, home: Backend, backend: Backend) -> Array:
+        Y = self._labels.make_targets(y, home, backend)
         if self.label_smoothing and self.out_activation_ == "logistic":
             Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
         return Y
 
-    def _weigh_classes(self, given: Given, y: Any) -> Any:
+    def _weigh_classes(self, given: Sample, y: Any) -> Any:
         """Return the sample weights times the class weights, (n,) on the backend, or None."""
         if self.class_weight is None:
             return given.weight
@@ -237,8 +250,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         labels = self._labels
         xp: Any = given.backend.xp
-        indices = given.backend.move(labels.indices(y))
-        known = listed(self.classes_)
+        indices = given.backend.bring(labels.find_indices(y, given.y_home), given.y_home)
+        known = labels.list_classes()
         if self.class_weight == "balanced":
             counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
             weights = given.X.shape[0] / (len(known) * counts)
@@ -255,18 +268,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weight = xp.take(weights, indices, axis=0)
         return weight if given.weight is None else weight * given.weight
 
-    def _strata(self, y: Any) -> Any:
+    def _strata(self, y: Any, home: Backend) -> Any:
         """Return what early stopping stratifies by, on the host."""
         if self._target_kind == MULTILABEL:
             return None
-        indices = self._labels.indices(y)
-        return to_host(indices).astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else to_host(indices)
+        indices = home.to_numpy(self._labels.find_indices(y, home))
+        return indices.astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else indices
 
-    def _check_held_out(self, y: Any) -> None:
-        there, unknown, _ = self._labels.compare(y)
+    def _check_held_out(self, y: Any, home: Backend) -> None:
+        there, unknown, _ = self._labels.compare(y, home)
         if unknown:
             raise ValueError(
-                f"validation_data: y has {there}, but the classes of the fit are {listed(self.classes_)}"
+                f"validation_data: y has {there}, but the classes of the fit are "
+                f"{self._labels.list_classes()}"
             )
 
     def __sklearn_tags__(self) -> Any:
@@ -276,9 +290,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
 
 def _is_multilabel(y: Any) -> bool:
-    return bool(type_of_target(y).startswith("multilabel") if on_host(y) else y.ndim == 2 and y.shape[1] > 1)
+    if is_on_host(y):
+        return bool(type_of_target(y).startswith("multilabel"))
+    return bool(y.ndim == 2 and y.shape[1] > 1)
 
 
-def _checked(classes: Any) -> Any:
-    """Return `classes` as an array in ascending order, each once."""
-    return Labels.of(np.asarray(classes) if on_host(classes) else classes).classes
+def _read_classes(classes: Any) -> Labels:
+    """Return the labels that `classes` lists, in ascending order, each once."""
+    return Labels.of(np.asarray(classes) if is_on_host(classes) else classes, locate(classes))

@@ -1,8 +1,10 @@
-"""What `fit` and `predict` are given: checked as scikit-learn checks it, but where it lies.
+"""What `fit` and `predict` are given: checked as scikit-learn checks it, but where it is.
 
 Host data (lists, NumPy, pandas, SciPy sparse) goes through scikit-learn's own checks. An array of another
-library is looked at on its device, with a few reductions; only where something is amiss does a host copy go
-to scikit-learn, which then says it in its own words.
+library is checked on its device, with a few reductions; only if one fails does a host copy go to
+scikit-learn, which then raises its own error.
+
+Here alone it is asked where an array lives. What comes out says so: arrays and the backends they are on.
 """
 
 import math
@@ -23,61 +25,88 @@ from sklearn.utils.validation import (
 )
 
 from xpnet._typing import Namespace
-from xpnet.backends import Backend, backend_of, library_of, place, resolve, to_host
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
 from xpnet.errors import choose
 from xpnet.estimator.host import HostNamespace
 
 __all__ = [
-    "Given",
-    "backend_for",
-    "elsewhere",
-    "follow",
-    "in_words",
+    "Inputs",
+    "Sample",
+    "bring_to",
+    "check_some_weight",
+    "check_weight",
+    "describe_place",
+    "find_backend",
+    "is_on_host",
     "is_text",
-    "not_all_zero",
-    "on_host",
-    "read",
+    "locate",
+    "place_error",
     "read_X",
+    "read_sample",
+    "read_targets",
 ]
 
 
-class Given(NamedTuple):
-    """The checked arguments of a fit: X and the weights in X's floating dtype, where the network computes.
+class Inputs(NamedTuple):
+    """The checked X of a method.
 
     Attributes:
         X: (n, features) on `backend`; or a sparse matrix.
-        y: as given (host), or on `home`.
-        weight: (n,) on `backend`, or None.
-        home: where X came from.
+        home: where X came from, in the floating dtype of X: answers go back there.
         backend: where the network computes.
+    """
+
+    X: Any
+    home: Backend
+    backend: Backend
+
+
+class Sample(NamedTuple):
+    """The checked arguments of a fit.
+
+    Attributes:
+        X, home, backend: as `Inputs`.
+        y: what the user calls the targets, on `y_home`.
+        weight: (n,) on `backend`, in the dtype of X, or None.
+        y_home: `home`, or NumPy for labels that are text.
     """
 
     X: Any
     y: Any
     weight: Any
     home: Backend
+    y_home: Backend
     backend: Backend
 
 
-def on_host(x: Any) -> bool:
-    """Whether x is NumPy's, or no array of a library at all: a list, a DataFrame, a sparse matrix."""
+@cache
+def _numpy(dtype: str) -> Backend:
+    return LIBRARIES["numpy"].bind("cpu", dtype)
+
+
+def is_on_host(x: Any) -> bool:
+    """Return whether x is NumPy's, or no array of a library at all: a list, a DataFrame, a sparse matrix."""
     return library_of(x) in (None, "numpy")
 
 
+def locate(x: Any) -> Backend:
+    """Return the backend on which x is: NumPy's for what is no array of a library."""
+    return _numpy("float64") if is_on_host(x) else backend_of(x)
+
+
 def is_text(y: Any) -> bool:
-    """Whether y, from the host, holds labels that no array library but NumPy can."""
+    """Return whether y, from the host, holds labels that no array library but NumPy can."""
     return np.asarray(y).dtype.kind in "OUS"
 
 
-def backend_for(device: str, dtype: str) -> Backend:
+def find_backend(device: str, dtype: str) -> Backend:
     """Return the backend for the parameter `device`: "cpu", "cuda:1", a library's name, or "torch:cpu"."""
     name, _, rest = device.partition(":")
     choose("device", name, ("auto", "cpu", "cuda", *LIBRARIES))
     return resolve(rest or "auto", name, dtype) if name in LIBRARIES else resolve(device, None, dtype)
 
 
-def read(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Given:
+def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Sample:
     """Check the arguments of `fit` and place them.
 
     Raises:
@@ -89,43 +118,41 @@ def read(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> 
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    numeric = not hasattr(estimator, "predict_proba")
-    if on_host(X):
-        y = follow(estimator, "y", y, X)
+    if is_on_host(X):
         X, y = validate_data(
             estimator,
             X,
-            y,
+            bring_to(_numpy("float64"), estimator, "y", y),
             accept_sparse="csr",
             multi_output=True,
-            y_numeric=numeric,
+            y_numeric=not hasattr(estimator, "predict_proba"),
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        home = _home(X)
+        home, y_home = _home(X), _numpy("float64")
     else:
-        X = _sound_X(estimator, X, reset=reset)
-        home = backend_of(X)
-        if on_host(y) and is_text(y):
-            y = np.asarray(y)
-        else:
-            y = home.asarray(np.asarray(y)) if library_of(y) is None else follow(estimator, "y", y, X)
-            _sound(y, "y", estimator, ensure_2d=False)
+        X, home = _check_on_device(estimator, X, reset=reset)
+        y, y_home = read_targets(estimator, y, home)
         check_consistent_length(X, y)
-    backend = _backend(estimator, X, home)
-    weight = _read_weight(estimator, sample_weight, X, home)
-    return Given(
-        X if issparse(X) else backend.move(X),
+    backend = home
+    if estimator.device is not None:
+        backend = find_backend(estimator.device, home.dtype_name)
+        backend = home if backend.place == home.place else backend
+        if issparse(X) and backend.name != "numpy":
+            raise _sparse_error(backend.name)
+    weight = check_weight(estimator, sample_weight, X, home)
+    return Sample(
+        X if backend is home else backend.bring(X, home),
         y,
-        weight if weight is None else backend.move(weight),
+        weight if weight is None else backend.bring(weight, home),
         home,
+        y_home,
         backend,
     )
 
 
-def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
-    """Check the argument of a method that predicts. Return X where the parameters live, its home, and the
-    backend that computes.
+def read_X(estimator: Any, X: Any, method: str) -> Inputs:
+    """Check the argument of a method that predicts, and place it where the parameters are.
 
     Raises:
         ValueError: what scikit-learn's estimators raise; X in another place than the parameters, unless the
@@ -136,54 +163,79 @@ def read_X(estimator: Any, X: Any, method: str) -> tuple[Any, Backend, Backend]:
     parameters = estimator.coefs_[0]
     if type(X) is type(parameters) is np.ndarray and _is_beyond_doubt(estimator, X):
         home = _home(X)
-        return X, home, home
-    fitted = place(parameters)
-    if on_host(X):
-        if fitted[0] != "numpy" and estimator.device is None:
-            raise elsewhere(estimator, method, fitted, ("numpy", "cpu"))
+        return Inputs(X, home, home)
+    backend = backend_of(parameters)
+    if is_on_host(X):
+        if backend.name != "numpy" and estimator.device is None:
+            raise place_error(estimator, method, backend.place, ("numpy", "cpu"))
         X = validate_data(estimator, X, accept_sparse="csr", reset=False)
         home = _home(X)
     else:
-        X = _sound_X(estimator, X, reset=False)
-        home = backend_of(X)
-        if fitted != home.place and estimator.device is None:
-            raise elsewhere(estimator, method, fitted, home.place)
-    if fitted[0] == home.name == "numpy":
-        return X, home, home
+        X, home = _check_on_device(estimator, X, reset=False)
+        if backend.place != home.place and estimator.device is None:
+            raise place_error(estimator, method, backend.place, home.place)
+    if backend.name == home.name == "numpy":
+        return Inputs(X, home, home)
     if issparse(X):
-        raise _no_sparse(fitted[0])
-    backend = backend_of(parameters)
-    return backend.move(X), home, backend
+        raise _sparse_error(backend.name)
+    return Inputs(backend.bring(X, home), home, backend)
 
 
-def _read_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
+def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
+    """Check the y that belongs to an X on `home`, which is not the host, and return it with its backend."""
+    if is_on_host(y) and is_text(y):
+        return np.asarray(y), _numpy("float64")
+    y = home.asarray(np.asarray(y)) if library_of(y) is None else bring_to(home, estimator, "y", y)
+    _check_values(y, home, "y", estimator, ensure_2d=False)
+    return y, home
+
+
+def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     """Return sample weights (n,) in the dtype of X, on its home; None if there are none.
 
     Raises:
-        ValueError: not 1-D, another number of rows than X, not finite; or in another place than X.
+        ValueError: not 1-D, another number of rows than X, not finite, all 0; or in another place than X.
     """
     if weight is None:
         return None
-    if on_host(X):
-        return _check_sample_weight(follow(estimator, "sample_weight", weight, X), X)
+    if home.name == "numpy":
+        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
             weight = np.full(X.shape[0], float(weight))
         weight = home.asarray(weight)
     else:
-        weight = follow(estimator, "sample_weight", weight, X)
+        weight = bring_to(home, estimator, "sample_weight", weight)
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
-    _sound(weight, "sample_weight", estimator, ensure_2d=False)
-    return not_all_zero(home.xp.astype(weight, X.dtype), home)
+    _check_values(weight, home, "sample_weight", estimator, ensure_2d=False)
+    return check_some_weight(home.xp.astype(weight, home.dtype), home)
 
 
-def not_all_zero(weight: Any, backend: Backend) -> Any:
-    """Return the weights. Raises ValueError, as scikit-learn does, if none of them counts."""
+def check_some_weight(weight: Any, backend: Backend) -> Any:
+    """Return the weights, or None. Raises ValueError, as scikit-learn does, if all of them are 0."""
     if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
+
+
+def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
+    """Return x, an array of any library, on `home`, where X is; and what is no array as it is.
+
+    Raises:
+        ValueError: x is elsewhere, and neither `device` nor `array_api_dispatch` allows to move it.
+    """
+    if library_of(x) is None:
+        return x
+    source = backend_of(x)
+    if source.place != home.place and estimator.device is None and not get_config()["array_api_dispatch"]:
+        raise ValueError(
+            f"X is {describe_place(home.place)}, {name} is {describe_place(source.place)}: expected both in "
+            f"one place. Move {name} to where X is, or set {type(estimator).__name__}(device=...), which "
+            "moves both"
+        )
+    return home.bring(x, source)
 
 
 def _is_beyond_doubt(estimator: Any, X: NDArray[Any]) -> bool:
@@ -200,96 +252,66 @@ def _is_beyond_doubt(estimator: Any, X: NDArray[Any]) -> bool:
         return math.isfinite(np.add.reduce(X, axis=None))
 
 
-@cache
-def _numpy(double: bool) -> Backend:
-    return backend_of(np.empty(0, np.float64 if double else np.float32))
-
-
 def _home(X: Any) -> Backend:
     """Return NumPy's backend in the dtype of X, and in the form that suits X."""
-    backend = _numpy(X.dtype == np.float64)
+    backend = _numpy("float64" if X.dtype == np.float64 else "float32")
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))
 
 
-def _backend(estimator: Any, X: Any, home: Backend) -> Backend:
-    """Return where the network is to compute."""
-    if estimator.device is None:
-        return home
-    backend = backend_for(estimator.device, home.dtype_name)
-    if issparse(X) and backend.name != "numpy":
-        raise _no_sparse(backend.name)
-    return home if backend.place == home.place else backend
-
-
-def follow(estimator: Any, name: str, x: Any, X: Any) -> Any:
-    """Return x, an array or None, where X is. Raises ValueError if it is elsewhere and may not be moved."""
-    if library_of(x) is None:
-        return x
-    here = ("numpy", "cpu") if on_host(X) else place(X)
-    if place(x) != here and estimator.device is None and not get_config()["array_api_dispatch"]:
-        raise ValueError(
-            f"X is {in_words(here)}, {name} is {in_words(place(x))}: expected both in one place. Move "
-            f"{name} to where X is, or set {type(estimator).__name__}(device=...), which moves both"
-        )
-    return to_host(x) if on_host(X) else backend_of(X).move(x)
-
-
-def _sound_X(estimator: Any, X: Any, *, reset: bool) -> Any:
-    backend = backend_of(X)
-    X = backend.move(X)
-    xp: Any = backend.xp
-    if xp.isdtype(X.dtype, ("integral", "bool")) and backend.promotes:
-        X = xp.astype(X, xp.asarray(1.0, device=backend.device).dtype)
+def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backend]:
+    """Return X, an array of a library other than NumPy, as floating point; and where it is."""
+    home = backend_of(X)
+    X = home.detach(X)
+    xp: Any = home.xp
+    if xp.isdtype(X.dtype, ("integral", "bool")) and home.promotes:
+        X = xp.astype(X, xp.asarray(1.0, device=home.device).dtype)
+        home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
         X.dtype, "complex floating"
     ):
-        raise _no_float(X, backend)
-    _sound(X, "X", estimator)
+        raise ValueError(
+            f"X is {X.dtype}, expected float32 or float64: {home.name} does not say which of the two to "
+            "take, so convert X"
+        )
+    _check_values(X, home, "X", estimator)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
-    return X
+    return X, home
 
 
-def _sound(x: Any, name: str, estimator: Any, *, ensure_2d: bool = True) -> None:
+def _check_values(x: Any, home: Backend, name: str, estimator: Any, *, ensure_2d: bool = True) -> None:
     """Raise scikit-learn's ValueError unless x is finite, not empty and of the right number of dimensions."""
-    backend = backend_of(x)
-    xp: Any = backend.xp
-    sound = x.ndim == 2 or (not ensure_2d and x.ndim == 1)
-    if sound and (0 not in x.shape) and xp.isdtype(x.dtype, "real floating"):
+    xp: Any = home.xp
+    is_sound = x.ndim == 2 or (not ensure_2d and x.ndim == 1)
+    if is_sound and (0 not in x.shape) and xp.isdtype(x.dtype, "real floating"):
         with np.errstate(over="ignore", invalid="ignore"):
-            sound = math.isfinite(float(xp.sum(x)))
+            is_sound = math.isfinite(float(xp.sum(x)))
     elif 0 in x.shape or xp.isdtype(x.dtype, "complex floating"):
-        sound = False
-    if not sound:
+        is_sound = False
+    if not is_sound:
         # A sum may overflow though every number is finite: then this returns.
-        check_array(backend.to_numpy(x), ensure_2d=ensure_2d, estimator=estimator, input_name=name)
+        check_array(home.to_numpy(x), ensure_2d=ensure_2d, estimator=estimator, input_name=name)
 
 
-def _no_float(X: Any, backend: Backend) -> ValueError:
-    return ValueError(
-        f"X is {X.dtype}, expected float32 or float64: {backend.name} does not say which of the two to take, "
-        "so convert X"
-    )
-
-
-def _no_sparse(name: str) -> ValueError:
+def _sparse_error(name: str) -> ValueError:
     return ValueError(
         f"X is a sparse matrix, which {name} cannot compute with here: leave out `device`, or pass "
         "X.toarray()"
     )
 
 
-def in_words(where: tuple[str, str]) -> str:
+def describe_place(place: tuple[str, str]) -> str:
     """Return "library on device"."""
-    return f"{where[0]} on {where[1]}"
+    return f"{place[0]} on {place[1]}"
 
 
-def elsewhere(estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]) -> ValueError:
+def place_error(estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]) -> ValueError:
     """Return the error that says where the parameters are, where X is, and what brings them together."""
     name = type(estimator).__name__
     return ValueError(
         f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed "
-        f"to fit(): the fitted arrays are {in_words(fitted)}, X is {in_words(given)}. Move X, or the model "
-        f"with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X by itself"
+        f"to fit(): the fitted arrays are {describe_place(fitted)}, X is {describe_place(given)}. Move X, or "
+        f"the model with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X by "
+        "itself"
     )

@@ -1,4 +1,4 @@
-"""Class labels: from what the user calls them to targets of the network, and back, where they lie."""
+"""Class labels: from what the user calls them to targets of the network, and back, where they are."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
-from xpnet.backends import Backend, backend_of, to_host
-from xpnet.estimator.inputs import is_text, on_host
+from xpnet.backends import Backend, backend_of
+from xpnet.estimator.inputs import is_text
 
-__all__ = ["MULTILABEL", "Labels", "flat", "listed"]
+__all__ = ["MULTILABEL", "Labels", "flatten"]
 
 MULTILABEL = "multilabel-indicator"
 
@@ -25,99 +25,103 @@ class Labels:
     """The classes of a target.
 
     Attributes:
-        kind: "binary", "multiclass" or "multilabel-indicator" (a matrix of 0 and 1), as scikit-learn says it.
-        classes: (n_classes,) in ascending order.
-        sparse: whether a multi-label target came as a sparse matrix, and is to go back as one.
+        kind: "binary", "multiclass" or "multilabel-indicator" (a matrix of 0 and 1), as in scikit-learn.
+        classes: (n_classes,) in ascending order, an array of any library.
+        is_sparse: whether a multi-label target came as a sparse matrix, and is to go back as one.
     """
 
     kind: str
     classes: Any
-    sparse: bool = False
+    is_sparse: bool = False
 
     @property
     def n_outputs(self) -> int:
         """Number of outputs of the network: one for two classes."""
         return 1 if self.kind == "binary" else self.classes.shape[0]
 
-    def indices(self, y: Any) -> Any:
-        """Return the number of each label among the classes, (n,), where y lies. All must be among them."""
-        if on_host(y):
-            return np.searchsorted(to_host(self.classes), y)
-        backend = backend_of(y)
-        xp: Any = backend.xp
-        return xp.searchsorted(_ordered(backend.move(self.classes), xp), _ordered(y, xp))
+    def list_classes(self) -> list[Any]:
+        """Return the classes as a list on the host."""
+        return list(backend_of(self.classes).to_numpy(self.classes).tolist())
 
-    def targets(self, y: Any, backend: Backend) -> Array:
-        """Return the network's targets: (n, n_outputs) of 0 and 1, or class indices (n,) for several classes.
+    def find_indices(self, y: Any, home: Backend) -> Any:
+        """Return the index of each label among the classes, (n,), on `home`, where y is."""
+        classes: Any = home.bring(self.classes, backend_of(self.classes))
+        if home.name == "numpy":
+            return np.searchsorted(classes, y)
+        xp: Any = home.xp
+        return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
 
-        One-hot rows would outweigh an X of few features.
+    def make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
+        """Return the network's targets on `backend`, for labels y on `home`.
+
+        They are (n, n_outputs) of 0 and 1, or class indices (n,) for several classes: one-hot rows would
+        take more memory than an X of few features.
         """
-        if self.kind == MULTILABEL:
-            y = y.toarray() if issparse(y) else y
-            return backend.xp.astype(backend.move(y), backend.dtype)
-        indices = backend.move(self.indices(y))
         xp: Any = backend.xp
+        if self.kind == MULTILABEL:
+            dense = y.toarray() if issparse(y) else y
+            return xp.astype(backend.bring(dense, home), backend.dtype)  # type: ignore[no-any-return]
+        indices = backend.bring(self.find_indices(y, home), home)
         if self.kind == "binary":
             indices = xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)
         return indices
 
-    def likeliest(self, z: Any, xp: Any) -> Array:
-        """Return the number of the likeliest class (n,), or the matrix (n, n_outputs) of 0 and 1, for z."""
+    def choose_classes(self, z: Any, xp: Any) -> Array:
+        """Return the index of the most probable class (n,), or a matrix (n, n_outputs) of 0 and 1, for z."""
         if self.kind == MULTILABEL:
-            likely = xp.astype(z > 0.0, xp.asarray(1).dtype)
+            chosen = xp.astype(z > 0.0, xp.asarray(1).dtype)
         elif z.shape[1] == 1:
-            likely = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
+            chosen = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
         else:
-            likely = xp.argmax(z, axis=1)
-        return likely  # type: ignore[no-any-return]
+            chosen = xp.argmax(z, axis=1)
+        return chosen  # type: ignore[no-any-return]
 
-    def names(self, likely: Any, home: Backend) -> Any:
-        """Return what the user calls the likeliest classes, on `home`."""
+    def name_classes(self, chosen: Any, home: Backend) -> Any:
+        """Return the labels for what `choose_classes` returned, on `home`."""
         if self.kind == MULTILABEL:
-            return csr_matrix(likely) if self.sparse else likely
-        if on_host(self.classes) and is_text(self.classes):
-            return self.classes[to_host(likely)]
-        return home.xp.take(home.move(self.classes), likely, axis=0)
+            return csr_matrix(chosen) if self.is_sparse else chosen
+        source = backend_of(self.classes)
+        if source.name == "numpy" and is_text(self.classes):
+            return self.classes[home.to_numpy(chosen)]
+        return home.xp.take(home.bring(self.classes, source), chosen, axis=0)
 
     @classmethod
-    def of(cls, y: Any) -> "Labels":
-        """Return the labels of a target. Raises scikit-learn's ValueError if it is not one of classes."""
-        if not on_host(y):
-            xp: Any = backend_of(y).xp
+    def of(cls, y: Any, home: Backend) -> "Labels":
+        """Return the labels of a target on `home`. Raises scikit-learn's ValueError for other targets."""
+        if home.name != "numpy":
+            xp: Any = home.xp
             if y.ndim == 1 and not (xp.isdtype(y.dtype, "real floating") and bool(xp.any(y != xp.round(y)))):
                 classes = xp.unique_values(y)
                 return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
             if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
-                return cls(MULTILABEL, xp.arange(y.shape[1], device=backend_of(y).device))
-        binarizer = LabelBinarizer().fit(to_host(y))
+                return cls(MULTILABEL, xp.arange(y.shape[1], device=home.device))
+            y = home.to_numpy(y)
+        binarizer = LabelBinarizer().fit(y)
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
 
-    def compare(self, y: Any) -> tuple[list[Any], set[Any], set[Any]]:
-        """Return the classes in y; those of them that are not known; and the known ones that y lacks."""
-        there = listed(Labels.of(y).classes if self.kind == MULTILABEL else _distinct(y))
-        known = listed(self.classes)
+    def compare(self, y: Any, home: Backend) -> tuple[list[Any], set[Any], set[Any]]:
+        """Return the classes in y; those of them that are unknown; and the known ones that y lacks."""
+        if self.kind == MULTILABEL:
+            found = Labels.of(y, home)
+        elif home.name == "numpy":
+            found = Labels(self.kind, unique_labels(y))
+        else:
+            xp: Any = home.xp
+            found = Labels(self.kind, xp.unique_values(y))
+        there, known = found.list_classes(), self.list_classes()
         return there, set(there) - set(known), set(known) - set(there)
 
 
-def listed(classes: Any) -> list[Any]:
-    """Return class labels as a list on the host."""
-    return list(to_host(classes).tolist())
-
-
-def _distinct(y: Any) -> Any:
-    return unique_labels(y) if on_host(y) else backend_of(y).xp.unique_values(y)  # type: ignore[attr-defined]
-
-
-def _ordered(x: Any, xp: Any) -> Any:
-    """Return x as something that can be searched: truth values as 0 and 1."""
+def _make_searchable(x: Any, xp: Any) -> Any:
+    """Return x as something that has an order: truth values as 0 and 1."""
     return xp.astype(x, xp.uint8) if xp.isdtype(x.dtype, "bool") else x
 
 
-def flat(y: Any) -> Any:
-    """Return y without the second dimension of a single column, with scikit-learn's warning."""
+def flatten(y: Any, home: Backend) -> Any:
+    """Return y, on `home`, without the second dimension of a single column, with scikit-learn's warning."""
     if y.ndim != 2 or y.shape[1] != 1:
         return y
-    if on_host(y):
+    if home.name == "numpy":
         return column_or_1d(y, warn=True)
     warnings.warn(
         "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
@@ -125,4 +129,4 @@ def flat(y: Any) -> Any:
         DataConversionWarning,
         stacklevel=2,
     )
-    return backend_of(y).xp.reshape(y, (-1,))
+    return home.xp.reshape(y, (-1,))

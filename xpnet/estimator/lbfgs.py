@@ -10,9 +10,9 @@ from sklearn.utils.optimize import _check_optimize_result
 from xpnet._typing import Array
 from xpnet.backends import Backend
 from xpnet.estimator.callbacks import Tasks
-from xpnet.estimator.objective import reported
+from xpnet.estimator.objective import report_loss
 from xpnet.maths.mlp import MLP
-from xpnet.training import gradient_in_chunks
+from xpnet.training.loop import gradient_in_chunks
 
 __all__ = ["minimize_by_lbfgs"]
 
@@ -36,7 +36,7 @@ def minimize_by_lbfgs(
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
         nonlocal stopped
-        estimator.loss_ = reported(mlp, float(intermediate_result.fun), intermediate_result.x)
+        estimator.loss_ = report_loss(mlp, float(intermediate_result.fun), intermediate_result.x)
         tasks.begin()
         if stopped := tasks.end(backend.asarray(intermediate_result.x)):
             raise StopIteration
@@ -50,5 +50,5 @@ def minimize_by_lbfgs(
         callback=after_iteration,
     )
     estimator.n_iter_ = result.nit if stopped else _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = reported(mlp, float(result.fun), result.x)
+    estimator.loss_ = report_loss(mlp, float(result.fun), result.x)
     return backend.asarray(result.x)

@@ -1,7 +1,7 @@
 """The network an estimator trains, and its loss as scikit-learn reports it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,32 +10,27 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, Namespace
 from xpnet.backends import Backend
-from xpnet.data.batches import CHUNK, slices
 from xpnet.maths.losses import LOSSES, Loss, quantile
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import logistic
 
-# Most elements of a layer's output, or of X, while predicting: 8 MB in float32.
-_CHUNK_ELEMENTS = 2**21
-
 __all__ = [
     "draw_parameters",
-    "forward",
-    "hidden_layers",
-    "loss_of",
-    "network",
-    "network_for_lbfgs",
-    "reported",
+    "find_loss",
+    "make_hidden_layers",
+    "make_lbfgs_network",
+    "make_network",
+    "report_loss",
 ]
 
 
-def network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
+def make_network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
     """Return the network for mini-batches: the penalty alpha/2 Σ W² is shared out over the rows of a batch.
 
     The loss it reports is scikit-learn's: no probability counts as less than ε, and that of several numeric
     outputs is their mean, though the gradient is that of their sum.
     """
-    loss = loss_of(estimator)
+    loss = find_loss(estimator)
     epsilon = float(np.finfo(backend.dtype_name).eps)
     if estimator.out_activation_ == "softmax":
         loss = loss._replace(loss_and_grad=partial(loss.loss_and_grad, ceiling=-math.log(epsilon)))
@@ -53,13 +48,15 @@ def network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
     )
 
 
-def network_for_lbfgs(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:
+def make_lbfgs_network(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:
     """Return the network for the full batch: L-BFGS needs a loss that belongs to its gradient."""
     l2 = estimator.alpha / total_weight
-    return MLP(sizes, estimator.activation, loss_of(estimator), l2=l2, label_smoothing=_smoothing(estimator))
+    return MLP(
+        sizes, estimator.activation, find_loss(estimator), l2=l2, label_smoothing=_smoothing(estimator)
+    )
 
 
-def reported(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
+def report_loss(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
     """Return the loss of lbfgs as the other solvers report it: the mean over several numeric outputs."""
     if mlp.classifies or mlp.loss == LOSSES["poisson"]:
         return loss
@@ -68,7 +65,7 @@ def reported(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
     return (loss - penalty) / mlp.sizes[-1] + penalty
 
 
-def loss_of(estimator: Any) -> Loss:
+def find_loss(estimator: Any) -> Loss:
     """Return the loss with the prediction that belongs to it."""
     if estimator.loss == "log_loss":
         kind = "softmax" if estimator.out_activation_ == "softmax" else "logistic"
@@ -93,24 +90,9 @@ def draw_parameters(
 
 
 @lru_cache
-def hidden_layers(sizes: tuple[int, ...], activation: str | tuple[str, ...]) -> MLP:
+def make_hidden_layers(sizes: tuple[int, ...], activation: str | tuple[str, ...]) -> MLP:
     """Return a network that knows its hidden layers, for predictions that ask for z."""
     return MLP(sizes, activation)
-
-
-def forward(
-    mlp: MLP, layers: list[tuple[Array, Array]], X: Any, rows: Any, *, backend: Backend
-) -> Iterator[tuple[slice, Array]]:
-    """Yield the last z for X, or for the `rows` of X (an index array), in chunks that bound the memory.
-
-    A chunk is cast to the dtype of the parameters. With it comes the slice of the rows that it is for.
-    """
-    xp: Any = backend.xp
-    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
-    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
-        part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
-        part = xp.astype(part, layers[0][0].dtype, copy=False)
-        yield chunk, mlp.forward_layers(layers, part, xp=xp)[-1]
 
 
 def _smoothing(estimator: Any) -> float:

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, library_of, place, resolve, to_host
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
 from xpnet.errors import BackendError, InputError, choose
-from xpnet.estimator.inputs import is_text, on_host
+from xpnet.estimator.inputs import is_text
 
-__all__ = ["destination", "moved", "packed", "unpacked"]
+__all__ = ["find_destination", "move_arrays", "pack", "unpack"]
 
 
 class Packed(NamedTuple):
@@ -25,7 +24,7 @@ class Packed(NamedTuple):
     device: str
 
 
-def destination(device: str | ModuleType, now: Backend) -> Backend:
+def find_destination(device: str | ModuleType, now: Backend) -> Backend:
     """Return the backend that `to_device` means for a model that is on `now`.
 
     A device alone ("cpu", "cuda:1") stays with the library if that has it, a library alone (its name or its
@@ -51,18 +50,18 @@ def destination(device: str | ModuleType, now: Backend) -> Backend:
     return resolve(device, now.name if stays else None, now.dtype_name)
 
 
-def moved(value: Any, backend: Backend) -> Any:
+def move_arrays(value: Any, backend: Backend) -> Any:
     """Return a fitted attribute with its numeric arrays on `backend`."""
-    return _change(value, _is_array, lambda x: x if on_host(x) and is_text(x) else backend.move(x))
+    return _change(value, _is_array, lambda x: _move(x, backend))
 
 
-def packed(value: Any) -> Any:
+def pack(value: Any) -> Any:
     """Return a fitted attribute as it goes into a pickle: with host copies of arrays that are not NumPy's."""
-    return _change(value, _is_array, lambda x: x if on_host(x) else Packed(to_host(x), *place(x)))
+    return _change(value, _is_array, _pack)
 
 
-def unpacked(value: Any) -> Any:
-    """Return what `packed` was given, where it lived; or, with a warning, on the host if that is not here."""
+def unpack(value: Any) -> Any:
+    """Return what `pack` was given, where it lived; or, with a warning, on the host if that is not here."""
     return _change(value, lambda x: isinstance(x, Packed), _unpack)
 
 
@@ -76,7 +75,17 @@ def _unpack(array: Packed) -> Any:
             stacklevel=2,
         )
         return contents
-    return backend.move(contents)
+    return _move(contents, backend)
+
+
+def _move(x: Any, backend: Backend) -> Any:
+    source = backend_of(x)
+    return x if source.name == "numpy" and is_text(x) else backend.bring(x, source)
+
+
+def _pack(x: Any) -> Any:
+    source = backend_of(x)
+    return x if source.name == "numpy" else Packed(source.to_numpy(x), *source.place)
 
 
 def _is_array(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """The regressor."""
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -11,14 +12,24 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
-from xpnet.backends import Backend, to_host
-from xpnet.estimator.base import BaseMLP, all_or_nothing, may_fit_partially
-from xpnet.estimator.inputs import Given, follow, on_host, read
-from xpnet.estimator.labels import flat
-from xpnet.estimator.objective import loss_of
-from xpnet.estimator.validation import r2
+from xpnet.backends import Backend
+from xpnet.estimator.base import BaseMLP, has_partial_fit, restore_on_failure
+from xpnet.estimator.inputs import (
+    Inputs,
+    Sample,
+    bring_to,
+    check_weight,
+    is_on_host,
+    locate,
+    read_targets,
+    read_X,
+)
+from xpnet.estimator.labels import flatten
+from xpnet.estimator.objective import find_loss
+from xpnet.training.scores import r2
 
 __all__ = ["MLPRegressor"]
 
@@ -86,8 +97,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         # In one line: every name stands here above already, and scikit-learn wants nothing else done.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
-    @available_if(may_fit_partially)
-    @all_or_nothing
+    @available_if(has_partial_fit)
+    @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -96,48 +107,57 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers (n,) or (n, n_outputs), where X lives."""
-        predict = loss_of(self).predict
-        y, home = self._answer(X, "predict", lambda z, xp: predict(z, xp=xp))
-        return home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
+        inputs = read_X(self, X, "predict")
+        y = self._predict(inputs)
+        return inputs.home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
+
+    def _predict(self, inputs: Inputs) -> Any:
+        """Return the predicted numbers (n, n_outputs) on the home of X."""
+        predict = find_loss(self).predict
+        return self._apply(lambda z, xp: predict(z, xp=xp), inputs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
-        if on_host(X):
-            weight = follow(self, "sample_weight", sample_weight, X)
-            return float(super().score(X, follow(self, "y", y, X), weight))
-        predicted = self.predict(X)
-        given = read(self, X, y, sample_weight, reset=False)
-        xp: Any = given.home.xp
-        y, n = flat(given.y), given.X.shape[0]
-        if n < 2 or y.shape != predicted.shape:  # about which scikit-learn has something to say
-            return float(r2_score(to_host(y), to_host(predicted)))
-        Y = xp.astype(xp.reshape(y, (n, -1)), predicted.dtype)
-        weight = None if given.weight is None else given.home.move(given.weight)
-        return r2(Y, xp.reshape(predicted, (n, -1)), weight, xp=xp)
+        if is_on_host(X):
+            home = locate(X)
+            weight = bring_to(home, self, "sample_weight", sample_weight)
+            return float(super().score(X, bring_to(home, self, "y", y), weight))
+        inputs = read_X(self, X, "score")
+        home = inputs.home
+        xp: Any = home.xp
+        Y = self._predict(inputs)
+        y = flatten(read_targets(self, y, home)[0], home)
+        n = inputs.X.shape[0]
+        check_consistent_length(inputs.X, y)
+        if n < 2 or math.prod(y.shape) != math.prod(Y.shape):  # about which scikit-learn has something to say
+            shown = Y[:, 0] if Y.shape[1] == 1 else Y
+            return float(r2_score(home.to_numpy(y), home.to_numpy(shown)))
+        weight = check_weight(self, sample_weight, inputs.X, home)
+        return r2(xp.astype(xp.reshape(y, (n, -1)), Y.dtype), Y, weight, xp=xp)
 
-    def _read_targets(self, given: Given, *, incremental: bool) -> tuple[Any, Array]:
-        y = flat(given.y)
+    def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
+        y = flatten(given.y, given.y_home)
         if issparse(y):
             check_array(y, input_name="y")  # which raises
-        Y = self._targets(y, given.backend)
+        Y = self._targets(y, given.y_home, given.backend)
         self.n_outputs_ = Y.shape[1]
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return y, Y
 
-    def _targets(self, y: Any, backend: Backend) -> Array:
+    def _targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         xp: Any = backend.xp
-        Y: Any = xp.reshape(xp.astype(backend.move(y), backend.dtype), (y.shape[0], -1))
+        Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
         if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
             raise ValueError("loss='poisson': expected y of at least 0, found a negative one")
         return Y  # type: ignore[no-any-return]
 
-    def _weigh_classes(self, given: Given, y: Any) -> Any:
+    def _weigh_classes(self, given: Sample, y: Any) -> Any:
         return given.weight
 
-    def _strata(self, y: Any) -> None:
+    def _strata(self, y: Any, home: Backend) -> None:
         return None
 
-    def _check_held_out(self, y: Any) -> None:
+    def _check_held_out(self, y: Any, home: Backend) -> None:
         n_outputs = y.shape[1] if y.ndim == 2 else 1
         if n_outputs != self.n_outputs_:
             raise ValueError(

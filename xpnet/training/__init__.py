@@ -1,17 +1,17 @@
-"""Training: the loop as a generator, scores, and checkpoints."""
+"""Training: the loop as a generator, validation around it, scores, and checkpoints."""
 
-from xpnet.training.loop import Best, Epoch, TrainState, diverged, epochs, gradient_in_chunks, start
-from xpnet.training.scores import Evaluation, evaluate, predict
+from xpnet.training.loop import TrainState, epochs, start
+from xpnet.training.scores import evaluate, predict
+from xpnet.training.validation import keep_best, restore_best, stop_early, validate
 
 __all__ = [
-    "Best",
-    "Epoch",
-    "Evaluation",
     "TrainState",
-    "diverged",
     "epochs",
     "evaluate",
-    "gradient_in_chunks",
+    "keep_best",
     "predict",
+    "restore_best",
     "start",
+    "stop_early",
+    "validate",
 ]

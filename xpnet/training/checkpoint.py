@@ -19,7 +19,7 @@ from xpnet.backends import Backend
 from xpnet.data import Scaling
 from xpnet.errors import InputError
 from xpnet.maths.mlp import MLP
-from xpnet.training import Best, TrainState, diverged
+from xpnet.training.loop import Best, TrainState, explain_divergence
 
 __all__ = ["Model", "load_model", "load_state", "read", "read_about", "save_model", "save_state", "write"]
 
@@ -100,15 +100,15 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
     Raises:
         DivergenceError: the parameters are not finite; the file that is there stays as it is.
     """
-    tensors = {"theta": backend.to_numpy(state.theta), "loss": backend.to_numpy(state.loss)}
+    tensors = {"theta": backend.to_numpy(state.theta), "loss": backend.to_numpy(state.loss_sum)}
     tensors |= {f"moments.{i}": backend.to_numpy(m) for i, m in enumerate(state.moments)}
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise diverged(state, "the parameters are no longer finite")
+        raise explain_divergence(state, "the parameters are no longer finite", state.epoch + 1)
     progress: dict[str, Any] = {"step": state.step, "epoch": state.epoch, "batch": state.batch}
     progress |= {"learning_rate": state.learning_rate, "seconds": state.seconds}
     if state.best is not None:
-        tensors["best.theta"] = state.best.theta
-        progress |= {"best_loss": state.best.loss, "best_epoch": state.best.epoch}
+        tensors["best.theta"] = backend.to_numpy(state.best.theta)
+        progress |= {"best_loss": state.best.value, "best_epoch": state.best.epoch}
     write(path, "xpnet checkpoint", tensors, {"progress": progress, **about})
 
 
@@ -122,7 +122,9 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
     progress = about.pop("progress")
     best = None
     if "best.theta" in tensors:
-        best = Best(tensors["best.theta"], progress.pop("best_loss"), progress.pop("best_epoch"))
+        best = Best(
+            backend.asarray(tensors["best.theta"]), progress.pop("best_loss"), progress.pop("best_epoch")
+        )
     n_moments = sum(name.startswith("moments.") for name in tensors)
     moments = tuple(backend.asarray(tensors[f"moments.{i}"]) for i in range(n_moments))
     state = TrainState(

@@ -30,19 +30,19 @@ from xpnet.maths.optimizers import (
     flush_denormals,
     update_in_blocks,
 )
-from xpnet.training.scores import Evaluation, evaluate
+from xpnet.training.scores import Evaluation
 
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
 
-__all__ = ["Best", "Epoch", "TrainState", "diverged", "epochs", "gradient_in_chunks", "start"]
+__all__ = ["Best", "Epoch", "TrainState", "epochs", "explain_divergence", "gradient_in_chunks", "start"]
 
 
 class Best(NamedTuple):
-    """The best parameters so far, on the host, by validation loss."""
+    """A copy of the parameters of the best epoch so far: the one with the lowest `value`."""
 
-    theta: NDArray[Any]
-    loss: float
+    theta: Array
+    value: float
     epoch: int
 
 
@@ -53,18 +53,18 @@ class TrainState:
     Attributes:
         theta: (n_parameters,).
         moments: the optimizer's vectors, each shaped like theta.
-        loss: 0-d, the sum over the rows visited in the running epoch of their loss.
+        loss_sum: 0-d, the sum over the rows visited in the running epoch of their loss.
         step: optimizer steps taken.
         epoch: epochs finished.
         batch: batches done in the running epoch: the position in its shuffle.
         learning_rate: of the last step.
         seconds: spent training so far.
-        best: with early stopping, the parameters that `epochs` restores at the end.
+        best: the parameters of the best epoch, where they are kept: see `validation`.
     """
 
     theta: Array
     moments: Moments
-    loss: Array
+    loss_sum: Array
     step: int = 0
     epoch: int = 0
     batch: int = 0
@@ -83,7 +83,7 @@ class Epoch:
     learning_rate: float
     seconds: float
     samples_per_second: float
-    validation: Evaluation | None
+    validation: Evaluation | None = None
 
     def to_dict(self, score_name: str = "accuracy") -> dict[str, float]:
         """Return the record as one flat dictionary, the validation score under `validation_<score_name>`."""
@@ -124,8 +124,6 @@ def epochs(
     batch_size: int | None,
     order: Order = shuffle,
     clip_norm: float | None = None,
-    validation: tuple[Array, Array] | None = None,
-    patience: int | None = None,
     after_step: Callable[[TrainState], None] | None = None,
 ) -> Iterator[Epoch]:
     """Train from `state` on, in place, until `n_epochs` epochs are finished; yield a record after each.
@@ -137,16 +135,14 @@ def epochs(
             rows, gone through in chunks of 8192 whose gradients are added up.
         order: (n, epoch) -> the rows that the epoch 0, 1, ... visits, one after the other: an integer array
             (at most n,) on the host, or None for all in their order. Not asked for a full batch.
-        clip_norm: longest Euclidean norm of the gradient.
-        validation: (X, Y) to evaluate after each epoch.
-        patience: stop after so many epochs without a lower validation loss, and restore the best parameters.
+        clip_norm: largest Euclidean norm of the gradient.
         after_step: called with the state after every step; an exception it raises stops training between two
             steps.
 
     Raises:
-        DivergenceError: the loss of an epoch, or that of its validation, is not finite.
-        InputError: Y or weight with other rows than X, batch_size below 1 or above n, clip_norm not above 0,
-            or patience without validation.
+        DivergenceError: the loss of an epoch is not finite.
+        InputError: Y or weight with other rows than X, batch_size below 1 or above n, or clip_norm not
+            above 0.
     """
     n = X.shape[0]
     for name, array in (("Y", Y), ("weight", weight)):
@@ -156,11 +152,9 @@ def epochs(
         raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
     if clip_norm is not None and not clip_norm > 0.0:
         raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
-    if patience is not None and (validation is None or patience < 1):
-        raise InputError("early stopping: expected a patience of at least 1 and validation data to watch")
     data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
 
-    def descend(
+    def update(
         theta: Array, moments: Moments, g: Array, coefficients: Coefficients, *, xp: Namespace
     ) -> tuple[Array, Moments]:
         if clip_norm is not None:
@@ -179,13 +173,13 @@ def epochs(
         theta, moments, total = state
         rows = data if index is None else tuple(xp.take(array, index, axis=0) for array in data)
         loss, g = mlp.loss_and_grad(theta, *rows, xp=xp)
-        theta, moments = descend(theta, moments, g, coefficients, xp=xp)
+        theta, moments = update(theta, moments, g, coefficients, xp=xp)
         total += loss * rows[0].shape[0]
         return theta, moments, total
 
     xp = backend.xp
     compiled_step = backend.compile_step(step, n_epochs * math.ceil(n / (batch_size or n)))
-    compiled_descend = backend.compile(partial(descend, xp=xp), donate=(0, 1))
+    compiled_update = backend.compile(partial(update, xp=xp), donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
@@ -199,12 +193,12 @@ def epochs(
                 coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
                 if in_chunks:
                     loss, g = gradient_in_chunks(compiled_gradient, state.theta, data, xp)
-                    state.theta, state.moments = compiled_descend(state.theta, state.moments, g, coefficients)
-                    state.loss = state.loss + loss * n
+                    state.theta, state.moments = compiled_update(state.theta, state.moments, g, coefficients)
+                    state.loss_sum = state.loss_sum + loss * n
                 else:
                     index = None if on_device is None else on_device[batch]
-                    state.theta, state.moments, state.loss = compiled_step(
-                        (state.theta, state.moments, state.loss), data, index, coefficients
+                    state.theta, state.moments, state.loss_sum = compiled_step(
+                        (state.theta, state.moments, state.loss_sum), data, index, coefficients
                     )
                 state.step += 1
                 state.batch += 1
@@ -213,7 +207,7 @@ def epochs(
                 if after_step is not None:
                     after_step(state)
 
-    while state.epoch < n_epochs and not _exhausted(state, patience):
+    while state.epoch < n_epochs:
         began, first = time.perf_counter(), state.batch
         rows = None
         if batch_size is not None:
@@ -224,40 +218,22 @@ def epochs(
         visited = n if rows is None else len(rows)
         visit(rows, slices(visited, batch_size or n)[first:])
 
-        train_loss = float(state.loss) / visited
+        train_loss = float(state.loss_sum) / visited
         elapsed = time.perf_counter() - began
         state.seconds += elapsed
         if not math.isfinite(train_loss):
-            raise diverged(state, f"the loss is {train_loss}")
-        scores = None
-        if validation is not None:
-            scores = evaluate(mlp, state.theta, *validation, backend=backend)
-            if not math.isfinite(scores.loss):
-                raise diverged(state, f"the validation loss is {scores.loss}")
-        state.epoch, state.batch, state.loss = state.epoch + 1, 0, xp.zeros_like(state.loss)
-        if (
-            patience is not None
-            and scores is not None
-            and (state.best is None or scores.loss < state.best.loss)
-        ):
-            state.best = Best(backend.to_numpy(state.theta), scores.loss, state.epoch)
+            raise explain_divergence(state, f"the loss is {train_loss}", state.epoch + 1)
+        state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, xp.zeros_like(state.loss_sum)
         speed = max(visited - first * (batch_size or n), 0) / elapsed
-        yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed, scores)
-
-    if state.best is not None:
-        state.theta = backend.asarray(state.best.theta.copy())
+        yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed)
 
 
-def diverged(state: TrainState, what: str) -> DivergenceError:
+def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceError:
     """Return the error that says where training broke down and what to try."""
     return DivergenceError(
-        f"{what} in epoch {state.epoch + 1}, by step {state.step}, "
-        f"at learning rate {state.learning_rate:.3g}. Try a smaller --lr, or --clip-norm 1, or --warm-up 1000"
+        f"{what} in epoch {epoch}, by step {state.step}, at learning rate {state.learning_rate:.3g}. "
+        "Try a smaller --lr, or --clip-norm 1, or --warm-up 1000"
     )
-
-
-def _exhausted(state: TrainState, patience: int | None) -> bool:
-    return patience is not None and state.best is not None and state.epoch - state.best.epoch >= patience
 
 
 def gradient_in_chunks(

@@ -1,5 +1,7 @@
-"""What a trained network answers, and how good that is. Rows go through in chunks: memory stays small."""
+"""What a trained network predicts, and how good that is. Rows are taken in chunks: memory stays small."""
 
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,10 @@ from xpnet.backends import Backend
 from xpnet.data.batches import CHUNK, slices
 from xpnet.maths.mlp import MLP
 
-__all__ = ["Evaluation", "evaluate", "predict"]
+__all__ = ["Evaluation", "accuracy", "evaluate", "forward_in_chunks", "predict", "r2"]
+
+# Most elements of a layer's output, or of X, in a chunk: 8 MB in float32.
+_CHUNK_ELEMENTS = 2**21
 
 
 class Evaluation(NamedTuple):
@@ -20,49 +25,127 @@ class Evaluation(NamedTuple):
     score: float
 
 
-def evaluate(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> Evaluation:
-    """Return mean loss and score over X (n, inputs) and Y (n, outputs), in chunks of 8192 rows.
+def forward_in_chunks(
+    mlp: MLP,
+    layers: list[tuple[Array, Array]],
+    X: Any,
+    *,
+    rows: Array | None = None,
+    backend: Backend,
+) -> Iterator[tuple[slice, Array]]:
+    """Yield z of the last layer for X (n, inputs), or for its `rows` (an index array), chunk by chunk.
+
+    A chunk is cast to the dtype of the parameters. With it comes the slice of the rows that it is for.
+    """
+    xp: Any = backend.xp
+    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
+    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
+        part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
+        part = xp.astype(part, layers[0][0].dtype, copy=False)
+        yield chunk, mlp.forward_layers(layers, part, xp=xp)[-1]
+
+
+def evaluate(
+    mlp: MLP,
+    theta: Array,
+    X: Any,
+    Y: Array,
+    weight: Array | None = None,
+    *,
+    rows: Array | None = None,
+    is_right: Callable[[Array, Array, Any], Array] | None = None,
+    backend: Backend,
+) -> Evaluation:
+    """Return mean loss and score over X (n, inputs) and Y (n, outputs), in chunks of at most 8192 rows.
 
     The score is the accuracy (of the largest output, or of each output against ½ where there is one); for
-    numeric targets R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)².
+    numeric targets R². It is NaN for a network whose outputs are not finite.
+
+    Args:
+        Y: (n, outputs), or (n,) class indices.
+        weight: (n,) sample weights for both means, or None.
+        rows: index array (n,) of the rows of X that Y belongs to, None for all.
+        is_right: (z, Y, xp) -> (n,), whether a row counts as right, where it is not the rule above.
     """
-    xp, n, loss = backend.xp, X.shape[0], mlp.criterion
-    total: Any = 0.0
-    tally: Any = 0.0  # right answers, or squared residuals of each output
+    xp: Any = backend.xp
+    criterion, n = mlp.criterion, Y.shape[0]
+    column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
+    total_weight: Any = n if weight is None else xp.sum(weight)
+    loss: Any = 0.0
+    total_z: Any = 0.0
+    tally: Any = 0.0  # the weight of the rows that are right, or the squared residuals of each output
     # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.
     with np.errstate(all="ignore"):
-        for chunk in slices(n, CHUNK):
-            z, Y_chunk = mlp.forward(theta, X[chunk, ...], xp=xp), Y[chunk, ...]
-            total = total + loss.loss_and_grad(z, Y_chunk, 1.0 / n, xp=xp)[0]
-            if not loss.classifies:
-                residual = loss.predict(z, xp=xp) - Y_chunk
-                tally = tally + xp.sum(residual * residual, axis=0)
+        layers = mlp.layout.split(theta, xp=xp)
+        for chunk, z in forward_in_chunks(mlp, layers, X, rows=rows, backend=backend):
+            Y_chunk: Any = Y[chunk, ...]
+            w: Any = 1.0 if column is None else column[chunk, ...]
+            loss = loss + criterion.loss_and_grad(z, Y_chunk, w / total_weight, xp=xp)[0]
+            total_z = total_z + xp.sum(z)
+            if mlp.classifies:
+                right = xp.astype((is_right or _is_right)(z, Y_chunk, xp), z.dtype)
+                tally = tally + xp.sum(xp.reshape(right, (-1, 1)) * w)
             else:
-                if z.shape[1] == 1:
-                    right = (z > 0.0) == (Y_chunk > 0.5)
-                else:
-                    labels = Y_chunk if Y_chunk.ndim == 1 else xp.argmax(Y_chunk, axis=1)
-                    right = xp.argmax(z, axis=1) == labels
-                tally = tally + xp.sum(xp.astype(right, z.dtype))
-    if loss.classifies:
-        return Evaluation(float(total), float(tally) / n)
-    centred = Y - xp.sum(Y, axis=0) / n
-    spread = backend.to_numpy(xp.sum(centred * centred, axis=0))
-    residuals = backend.to_numpy(tally)
-    # Where all targets are equal: 1 if met, else 0, as in scikit-learn.
-    unexplained = np.where(spread > 0.0, residuals / np.where(spread > 0.0, spread, 1.0), residuals > 0.0)
-    return Evaluation(float(total), 1.0 - float(unexplained.mean()))
+                residual = criterion.predict(z, xp=xp) - Y_chunk
+                tally = tally + xp.sum(w * residual * residual, axis=0)
+        if not math.isfinite(float(total_z)):
+            return Evaluation(float(loss), math.nan)
+        score = (
+            float(tally) / float(total_weight) if mlp.classifies else _score_residuals(tally, Y, column, xp)
+        )
+    return Evaluation(float(loss), score)
 
 
 def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[Any]:
-    """Return the answers for X (n, inputs) on the host: class probabilities (n, classes), or numbers (n,
+    """Return the predictions for X (n, inputs) on the host: class probabilities (n, classes), or numbers (n,
     outputs).
 
-    A single logistic output p answers for two classes: (1 - p, p).
+    A single logistic output p stands for two classes: (1 - p, p).
     """
-    answers = [
-        backend.to_numpy(mlp.predict(theta, X[chunk, ...], xp=backend.xp))
-        for chunk in slices(X.shape[0], CHUNK)
-    ]
-    y = np.concatenate(answers)
+    layers = mlp.layout.split(theta, xp=backend.xp)
+    y = np.concatenate(
+        [
+            backend.to_numpy(mlp.criterion.predict(z, xp=backend.xp))
+            for _, z in forward_in_chunks(mlp, layers, X, backend=backend)
+        ]
+    )
     return np.hstack([1.0 - y, y]) if mlp.classifies and y.shape[1] == 1 else y
+
+
+def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:
+    """Return the (weighted) share of true entries of `right` (n,)."""
+    right = xp.astype(right, dtype)
+    if weight is None:
+        return float(xp.sum(right)) / int(right.shape[0])
+    return float(xp.sum(right * weight)) / float(xp.sum(weight))
+
+
+def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
+    """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)², for (n, outputs).
+
+    Where all targets of an output are equal: 1 if predicted exactly, else 0, as in scikit-learn.
+    """
+    column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
+    residual = Y - predicted
+    w = 1.0 if column is None else column
+    return _score_residuals(xp.sum(w * residual * residual, axis=0), Y, column, xp)
+
+
+def _score_residuals(missed: Any, Y: Any, weight: Any, xp: Any) -> float:
+    """Return R² from the weighted sum of the squared residuals of each output, `missed` (outputs,)."""
+    w = 1.0 if weight is None else weight
+    total = Y.shape[0] if weight is None else xp.sum(weight)
+    centred = Y - xp.sum(w * Y, axis=0) / total
+    spread = xp.sum(w * centred * centred, axis=0)
+    is_constant = spread == 0.0
+    unexplained = xp.where(
+        is_constant, xp.astype(missed > 0.0, Y.dtype), missed / xp.where(is_constant, 1.0, spread)
+    )
+    return 1.0 - float(xp.sum(unexplained)) / Y.shape[1]
+
+
+def _is_right(z: Any, Y: Any, xp: Any) -> Array:
+    if z.shape[1] == 1:
+        return xp.reshape((z > 0.0) == (Y > 0.5), (-1,))  # type: ignore[no-any-return]
+    labels = Y if Y.ndim == 1 else xp.argmax(Y, axis=1)
+    return xp.argmax(z, axis=1) == labels  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
 """Fast paths, each for one library, each beside the plain lines that it runs, and tested against them."""
 
-from xpnet.backends.accelerate.graph import captured_by_cupy, captured_by_torch
-from xpnet.backends.accelerate.plan import recorded
+from xpnet.backends.accelerate.graph import capture_with_cupy, capture_with_torch
+from xpnet.backends.accelerate.plan import record_step
 from xpnet.backends.accelerate.replay import Replay
 from xpnet.backends.accelerate.rows import RowNamespace
 
-__all__ = ["Replay", "RowNamespace", "captured_by_cupy", "captured_by_torch", "recorded"]
+__all__ = ["Replay", "RowNamespace", "capture_with_cupy", "capture_with_torch", "record_step"]

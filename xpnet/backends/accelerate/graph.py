@@ -9,13 +9,13 @@ from typing import Any
 from xpnet._typing import Namespace
 from xpnet.backends.accelerate.cublas import Capturable
 
-__all__ = ["captured_by_cupy", "captured_by_torch"]
+__all__ = ["capture_with_cupy", "capture_with_torch"]
 
 # Kernels are compiled, algorithms chosen and memory asked for at the first calls, which no graph can hold.
 _WARM_UPS = 3
 
 
-def captured_by_torch(
+def capture_with_torch(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and the step itself. See `Replay`."""
@@ -33,7 +33,7 @@ def captured_by_torch(
     return result, graph.replay
 
 
-def captured_by_cupy(
+def capture_with_cupy(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and the step itself. See `Replay`."""

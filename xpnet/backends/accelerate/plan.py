@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from xpnet._typing import Namespace
 from xpnet.backends.accelerate.record import Call, Recorder, Traced, assign, join, rows_per_piece
 
-__all__ = ["recorded"]
+__all__ = ["record_step"]
 
 _LINE = 64  # bytes in a line of the cache
 
 
-def recorded(
+def record_step(
     step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and the step itself. See `Replay`."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from xpnet._typing import Array, Schedule
-from xpnet.backends import Backend
+from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import Order
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
@@ -18,14 +18,15 @@ from xpnet.estimator.validation import Validation
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adam, AdamW, Moments, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES
-from xpnet.training import TrainState, epochs
+from xpnet.training.loop import TrainState, epochs
+from xpnet.training.validation import keep_if_best, restore_best
 
-__all__ = ["Descent", "descend"]
+__all__ = ["SolverState", "minimize_in_batches"]
 
 
 @dataclass
-class Descent:
-    """What a solver carries from one fit to the next: its settings, its vectors, and how far it has come."""
+class SolverState:
+    """What a solver carries from one fit to the next: its settings, its vectors and its number of steps."""
 
     optimizer: Optimizer
     moments: Moments
@@ -33,7 +34,7 @@ class Descent:
     learning_rate: float
 
 
-def descend(
+def minimize_in_batches(
     estimator: Any,
     mlp: MLP,
     theta: Array,
@@ -56,21 +57,21 @@ def descend(
     Raises:
         DivergenceError: the loss is not finite, and early stopping does not keep better parameters.
     """
-    xp: Any = backend.xp
     n = data[0].shape[0] if rows is None else len(rows)
     batch_size = _batch_size(estimator.batch_size, n)
-    descent = _resume(estimator, theta, backend, incremental)
-    best: Array = xp.asarray(theta, copy=True) if estimator.early_stopping else theta
-    state = TrainState(theta, descent.moments, backend.asarray(0.0), step=descent.step)
-    first = 0 if incremental else descent.step
+    solver = _resume(estimator, theta, backend, incremental)
+    state = TrainState(theta, solver.moments, backend.asarray(0.0), step=solver.step)
+    if estimator.early_stopping:
+        keep_if_best(state, -estimator.best_validation_score_, 0, backend=backend)
+    first = 0 if incremental else solver.step
     n_epochs = 1 if incremental else estimator.max_iter
     records = epochs(
         mlp,
-        descent.optimizer,
+        solver.optimizer,
         state,
         *data,
         backend=backend,
-        schedule=_schedule(estimator, descent, first, estimator.max_iter * math.ceil(n / batch_size)),
+        schedule=_schedule(estimator, solver, first, estimator.max_iter * math.ceil(n / batch_size)),
         n_epochs=n_epochs,
         batch_size=batch_size,
         order=_order(estimator, n, rows),
@@ -83,16 +84,16 @@ def descend(
             record = next(records)
             _note_loss(estimator, record.train_loss, n)
             if validation is not None:
-                scores = validation.loss_and_score(estimator, mlp, state.theta, backend=backend)
-                gained, is_best = _note_validation(estimator, *scores)
-                if estimator.early_stopping and is_best:
-                    best = xp.asarray(state.theta, copy=True)
+                scores = validation.evaluate(estimator, mlp, state.theta)
+                gained = _note_validation(estimator, *scores)
+                if estimator.early_stopping:
+                    keep_if_best(state, -scores.score, record.epoch, backend=backend)
             if not estimator.early_stopping:
                 gained = _gained_loss(estimator)
             estimator._no_improvement_count = 0 if gained else estimator._no_improvement_count + 1
             if _changes_rate(estimator, "invscaling"):
-                descent.learning_rate = _rate_by_samples(estimator)
-            stop = _stops(estimator, descent)
+                solver.learning_rate = _rate_by_samples(estimator)
+            stop = _stops(estimator, solver)
             if tasks.end(state.theta) or stop or incremental:
                 break
         else:
@@ -110,23 +111,27 @@ def descend(
             raise
         _note_divergence(estimator, n)
         vars(estimator).pop("_optimizer", None)  # nothing finite to go on with
-        return best
-    descent.moments, descent.step = state.moments, state.step
-    estimator._optimizer = descent
-    return best if estimator.early_stopping else state.theta
+        restore_best(state, backend=backend)
+        return state.theta
+    solver.moments, solver.step = state.moments, state.step
+    estimator._optimizer = solver
+    restore_best(state, backend=backend)
+    return state.theta
 
 
-def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -> Descent:
+def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -> SolverState:
     """Return the optimizer's state: as the fit before left it, if it can go on, or at its beginning."""
     xp: Any = backend.xp
     optimizer = _optimizer(estimator)
-    fresh = Descent(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
+    fresh = SolverState(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
     old = getattr(estimator, "_optimizer", None)
     if old is None or type(old.optimizer) is not type(optimizer) or len(old.moments) != len(fresh.moments):
         return fresh
-    moments = tuple(xp.asarray(backend.move(m), dtype=backend.dtype, copy=True) for m in old.moments)
+    moments = tuple(
+        xp.asarray(backend.bring(m, backend_of(m)), dtype=backend.dtype, copy=True) for m in old.moments
+    )
     rate = old.learning_rate if incremental else estimator.learning_rate_init
-    return Descent(optimizer, moments, old.step, rate)
+    return SolverState(optimizer, moments, old.step, rate)
 
 
 def _optimizer(estimator: Any) -> Optimizer:
@@ -151,14 +156,14 @@ def _batch_size(batch_size: int | str, n: int) -> int:
     return int(min(batch_size, n))
 
 
-def _schedule(estimator: Any, descent: Descent, first: int, total: int) -> Schedule:
+def _schedule(estimator: Any, solver: SolverState, first: int, total: int) -> Schedule:
     """Return the learning rate by the optimizer's step; `first` steps were taken before this schedule."""
     kind, peak = estimator.learning_rate, estimator.learning_rate_init
     if callable(kind):
         return lambda t: float(kind(t - first))
     if kind in ("cosine", "one_cycle"):
         return lambda t: SCHEDULES[kind](t - first, lr=peak, total=total)
-    return lambda t: descent.learning_rate
+    return lambda t: solver.learning_rate
 
 
 def _changes_rate(estimator: Any, kind: str) -> bool:
@@ -199,16 +204,15 @@ def _gained_loss(estimator: Any) -> bool:
     return gained
 
 
-def _note_validation(estimator: Any, loss: float, score: float) -> tuple[bool, bool]:
-    """Note both. Return whether the score gained `tol` on the best so far; and whether it is best."""
+def _note_validation(estimator: Any, loss: float, score: float) -> bool:
+    """Record both. Return whether the score gained `tol` on the best so far."""
     estimator.validation_loss_curve_.append(loss)
     estimator.validation_scores_.append(score)
     _say(estimator, f"Validation score: {score:f}")
     gained = not score < estimator.best_validation_score_ + estimator.tol
-    is_best = score > estimator.best_validation_score_
-    if is_best:
+    if score > estimator.best_validation_score_:
         estimator.best_validation_score_ = score
-    return gained, is_best
+    return gained
 
 
 def _note_divergence(estimator: Any, n: int) -> None:
@@ -222,7 +226,7 @@ def _note_divergence(estimator: Any, n: int) -> None:
     )
 
 
-def _stops(estimator: Any, descent: Descent) -> bool:
+def _stops(estimator: Any, solver: SolverState) -> bool:
     """Whether there was no gain for more than `n_iter_no_change` epochs and no smaller step to be tried."""
     if not estimator._no_improvement_count > estimator.n_iter_no_change:
         return False
@@ -234,11 +238,11 @@ def _stops(estimator: Any, descent: Descent) -> bool:
     stop = True
     if not _changes_rate(estimator, "adaptive"):
         message += " Stopping."
-    elif descent.learning_rate <= 1e-6:
+    elif solver.learning_rate <= 1e-6:
         message += " Learning rate too small. Stopping."
     else:
-        descent.learning_rate /= 5.0
-        message += f" Setting learning rate to {descent.learning_rate:f}"
+        solver.learning_rate /= 5.0
+        message += f" Setting learning rate to {solver.learning_rate:f}"
         estimator._no_improvement_count = 0
         stop = False
     _say(estimator, message)

@@ -1,0 +1,67 @@
+"""CuPy, on CUDA devices."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Self, cast
+
+from array_api_compat import is_cupy_array
+from numpy.typing import NDArray
+
+from xpnet._typing import Array, Device
+from xpnet.backends import cuda
+from xpnet.backends.backend import Backend, split_device
+from xpnet.errors import InputError
+
+__all__ = ["CuPy"]
+
+
+class CuPy(Backend):
+    """CuPy."""
+
+    name = "cupy"
+    namespace = "array_api_compat.cupy"
+    # [ctk] brings the CUDA headers and cuBLAS, without which CuPy imports but cannot compute.
+    remedy = 'pip install "cupy-cuda13x[ctk]", or "cupy-cuda12x[ctk]" for CUDA 12'
+    devices = ("cuda",)
+    promotes = True
+
+    @classmethod
+    def bind(cls, device_name: str, dtype_name: str) -> Self:
+        backend = super().bind(device_name, dtype_name)
+        backend.device.use()  # CuPy computes on the thread's current device, wherever the arrays are
+        return backend
+
+    @staticmethod
+    def owns(x: object) -> bool:
+        return bool(is_cupy_array(x))
+
+    @classmethod
+    def find_device(cls, device_name: str) -> Device:
+        kind, number = split_device(device_name)
+        if kind != "cuda":
+            raise InputError(f"cupy has no device {device_name!r}, only cuda")
+        cupy = import_module("cupy")
+        count = cupy.cuda.runtime.getDeviceCount()  # raises, with the reason, where there is none
+        if number >= count:
+            raise InputError(f"no device cuda:{number}: this machine has {count}, cuda:0 to cuda:{count - 1}")
+        return cupy.cuda.Device(number)
+
+    @staticmethod
+    def name_device(x: Any) -> str:
+        return f"cuda:{x.device.id}"
+
+    def to_numpy(self, x: Array) -> NDArray[Any]:
+        return cast(NDArray[Any], cast(Any, x).get())
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+        if not cuda.graphs_are_on():
+            return super().compile_step(step, n_steps)
+        from xpnet.backends.accelerate import Replay, capture_with_cupy
+
+        return Replay(step, self.xp, capture_with_cupy)
+
+    def free_bytes(self) -> int | None:
+        return int(self.device.mem_info[0])

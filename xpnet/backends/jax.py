@@ -1,0 +1,61 @@
+"""JAX, compiled by XLA, on the CPU and on CUDA devices."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Self, cast
+
+from array_api_compat import is_jax_array
+
+from xpnet._typing import Device
+from xpnet.backends.backend import Backend, F, split_device
+
+__all__ = ["Jax"]
+
+
+class Jax(Backend):
+    """JAX. float64 switches on its 64-bit mode for the whole process."""
+
+    name = "jax"
+    namespace = "jax.numpy"
+    remedy = 'pip install jax; for a GPU, pip install "jax[cuda13]"'
+    devices = ("cpu", "cuda")
+    promotes = True
+
+    @classmethod
+    def bind(cls, device_name: str, dtype_name: str) -> Self:
+        if dtype_name == "float64":
+            import_module("jax").config.update("jax_enable_x64", True)
+        return super().bind(device_name, dtype_name)
+
+    @staticmethod
+    def owns(x: object) -> bool:
+        return bool(is_jax_array(x))
+
+    @classmethod
+    def find_device(cls, device_name: str) -> Device:
+        kind, number = split_device(device_name)
+        return import_module("jax").devices(kind)[number]
+
+    @staticmethod
+    def name_device(x: Any) -> str:
+        device = x.device
+        return "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
+
+    @property
+    def block(self) -> None:
+        return None  # XLA cuts long vectors by itself, and its arrays cannot be written to
+
+    def synchronize(self) -> None:
+        xp: Any = self.xp
+        import_module("jax").block_until_ready(xp.zeros(1, device=self.device))
+
+    def compile(self, function: F, *, donate: tuple[int, ...] = ()) -> F:
+        return cast(F, import_module("jax").jit(function, donate_argnums=donate))
+
+    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+        return self.compile(super().compile_step(step, n_steps), donate=(0,))
+
+    def free_bytes(self) -> int | None:
+        if stats := self.device.memory_stats():
+            return int(stats["bytes_limit"] - stats["bytes_in_use"])
+        return super().free_bytes()

@@ -1,0 +1,122 @@
+"""From what a user asks for, or from an array, to the backend for it."""
+
+import logging
+import re
+from functools import cache
+from typing import Any
+
+from xpnet._typing import Array
+from xpnet.backends import cuda
+from xpnet.backends.array_api_strict import ArrayAPIStrict
+from xpnet.backends.backend import DTYPES, Backend
+from xpnet.backends.cupy import CuPy
+from xpnet.backends.jax import Jax
+from xpnet.backends.numpy import NumPy
+from xpnet.backends.torch import Torch
+from xpnet.errors import BackendError, InputError, choose
+
+__all__ = ["LIBRARIES", "backend_of", "library_of", "place", "resolve", "to_host"]
+
+LIBRARIES: dict[str, type[Backend]] = {
+    library.name: library for library in (NumPy, CuPy, Torch, Jax, ArrayAPIStrict)
+}
+
+
+def resolve(device: str = "auto", backend: str | None = None, dtype: str = "float32") -> Backend:
+    """Return the backend for a device, a library or both.
+
+    Args:
+        device: `auto` (a CUDA GPU if one is usable, else the CPU; the reason is logged), `cpu`, `cuda`,
+            `cuda:N`, or a name of the library's own.
+        backend: one of `LIBRARIES`; None takes NumPy on the CPU, and on a GPU the first usable of CuPy,
+            PyTorch, JAX.
+        dtype: `float32` or `float64`. float64 on JAX switches on its 64-bit mode for the whole process.
+
+    Raises:
+        InputError: an unknown name.
+        BackendError: nothing usable; the message lists each library tried, why it failed, and the remedy.
+    """
+    choose("dtype", dtype, DTYPES)
+    if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
+    candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
+    if device == "auto":
+        device = _choose_device(candidates)
+    if backend is None:
+        if device != "cpu" and not device.startswith("cuda"):
+            choose("device", device, ("auto", "cpu", "cuda", "cuda:N"))
+        candidates = (
+            [lib for lib in candidates if "cuda" in lib.devices] if device != "cpu" else [LIBRARIES["numpy"]]
+        )
+    problems = {}
+    for library in candidates:
+        problems[library.name] = library.problem(device)
+        if problems[library.name] is None:
+            return library.bind(device, dtype)
+    remedy = "" if device == "cpu" else "\nTo compute on the CPU choose the device cpu (--device cpu)"
+    raise BackendError(f"device {device!r} is not usable:{_list(problems)}{remedy}")
+
+
+def _choose_device(candidates: list[type[Backend]]) -> str:
+    if [library.name for library in candidates] == ["cupy"]:
+        return "cuda"  # it has no other
+    with_cuda = [library for library in candidates if "cuda" in library.devices]
+    if not with_cuda:
+        return "cpu"
+    problems: dict[str, str | None] = {}
+    reason = cuda.explain_missing_driver()
+    for library in with_cuda if reason is None else ():
+        problems[library.name] = library.problem("cuda")
+        if problems[library.name] is None:
+            return "cuda"
+    reason = reason or f"there is an NVIDIA driver, but no library can use it:{_list(problems)}"
+    logging.getLogger("xpnet").info("computing on the CPU: %s", reason)
+    return "cpu"
+
+
+def _list(problems: dict[str, str | None]) -> str:
+    return "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
+
+
+def library_of(x: object) -> str | None:
+    """Return the name of the library whose array x is, or None if x is no array of those in `LIBRARIES`."""
+    return next((name for name, library in LIBRARIES.items() if library.owns(x)), None)
+
+
+def place(x: Array) -> tuple[str, str]:
+    """Return (library, device) of an array, each by its name.
+
+    Raises:
+        InputError: x is not an array of one of `LIBRARIES`.
+    """
+    name = library_of(x)
+    if name is None:
+        raise InputError(f"expected an array of {', '.join(LIBRARIES)}, got {type(x).__name__}")
+    return name, LIBRARIES[name].name_device(x)
+
+
+def backend_of(x: Array) -> Backend:
+    """Return the backend on which x lives. Its dtype is that of x, or float32 where x is not floating point.
+
+    Raises:
+        InputError: x is not an array of one of `LIBRARIES`.
+    """
+    name, device = place(x)
+    if name == "cupy":
+        return CuPy.bind(device, _name_dtype(x.dtype))  # makes the device the current one
+    return _bind_once(name, device, _name_dtype(x.dtype))
+
+
+@cache
+def _bind_once(name: str, device: str, dtype: str) -> Backend:
+    return LIBRARIES[name].bind(device, dtype)
+
+
+@cache
+def _name_dtype(dtype: Any) -> str:
+    return "float64" if str(dtype).endswith("float64") else "float32"
+
+
+def to_host(x: Any) -> Any:
+    """Return an array of any library as NumPy's, and anything else as it is."""
+    return x if library_of(x) in (None, "numpy") else backend_of(x).to_numpy(x)

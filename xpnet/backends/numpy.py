@@ -1,0 +1,43 @@
+"""NumPy, the reference, on the CPU."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from xpnet._typing import Namespace
+from xpnet.backends.backend import Backend
+
+__all__ = ["NumPy"]
+
+# To record a step takes as long as a few steps, and saves a tenth of each.
+_WORTH_RECORDING = 32
+
+
+class NumPy(Backend):
+    """NumPy. A training step is recorded and replayed: see `accelerate`."""
+
+    name = "numpy"
+    namespace = "numpy"
+    remedy = 'pip install "numpy>=2.1"'
+    promotes = True
+
+    @staticmethod
+    def owns(x: object) -> bool:
+        return isinstance(x, np.ndarray)
+
+    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+        if n_steps < _WORTH_RECORDING:
+            return super().compile_step(step, n_steps)
+        from xpnet.backends.accelerate import Replay, record_step
+
+        return Replay(step, self.xp, record_step)
+
+    @property
+    def for_short_rows(self) -> Backend:
+        if cast(Any, self.xp) is not np:
+            return self
+        from xpnet.backends.accelerate import RowNamespace
+
+        return replace(self, xp=cast(Namespace, RowNamespace(self.xp)))

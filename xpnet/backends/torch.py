@@ -1,0 +1,59 @@
+"""PyTorch, on the CPU and on CUDA devices."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+from array_api_compat import is_torch_array
+from numpy.typing import NDArray
+
+from xpnet._typing import Array, Device
+from xpnet.backends import cuda
+from xpnet.backends.backend import Backend, split_device
+
+__all__ = ["Torch"]
+
+
+class Torch(Backend):
+    """PyTorch, without its autograd."""
+
+    name = "torch"
+    namespace = "array_api_compat.torch"
+    remedy = "pip install torch; for a GPU, install PyTorch's CUDA build"
+    devices = ("cpu", "cuda")
+
+    @staticmethod
+    def owns(x: object) -> bool:
+        return bool(is_torch_array(x))
+
+    @classmethod
+    def find_device(cls, device_name: str) -> Device:
+        split_device(device_name)  # says better than PyTorch what is wrong
+        return import_module("torch").device(device_name)
+
+    @staticmethod
+    def name_device(x: Any) -> str:
+        return str(x.device)
+
+    def to_numpy(self, x: Array) -> NDArray[Any]:
+        return np.array(cast(Any, x).detach().cpu().numpy())
+
+    def detach(self, x: Array) -> Array:
+        return cast(Array, cast(Any, x).detach())
+
+    def synchronize(self) -> None:
+        if self.is_on_gpu:
+            import_module("torch").cuda.synchronize(self.device)
+
+    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+        if not (self.is_on_gpu and cuda.graphs_are_on()):
+            return super().compile_step(step, n_steps)
+        from xpnet.backends.accelerate import Replay, capture_with_torch
+
+        return Replay(step, self.xp, capture_with_torch)
+
+    def free_bytes(self) -> int | None:
+        if self.is_on_gpu:
+            return int(import_module("torch").cuda.mem_get_info(self.device)[0])
+        return super().free_bytes()

@@ -1,0 +1,76 @@
+"""Validation around the training loop: score each epoch, keep the best parameters, stop when they are old.
+
+records = epochs(mlp, optimizer, state, X, Y, ...)
+records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))
+records = keep_best(records, state, backend=backend)
+for record in stop_early(records, state, patience=5):
+...
+restore_best(state, backend=backend)
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from xpnet.backends import Backend
+from xpnet.errors import InputError
+from xpnet.training.loop import Best, Epoch, TrainState, explain_divergence
+from xpnet.training.scores import Evaluation
+
+__all__ = ["keep_best", "keep_if_best", "restore_best", "stop_early", "validate"]
+
+
+def validate(
+    records: Iterator[Epoch], state: TrainState, measure: Callable[[], Evaluation]
+) -> Iterator[Epoch]:
+    """Yield each record with `measure()`, the evaluation of the parameters after this epoch.
+
+    Raises:
+        DivergenceError: the validation loss is not finite.
+    """
+    for record in records:
+        evaluation = measure()
+        if not math.isfinite(evaluation.loss):
+            raise explain_divergence(state, f"the validation loss is {evaluation.loss}", record.epoch)
+        yield replace(record, validation=evaluation)
+
+
+def keep_best(records: Iterator[Epoch], state: TrainState, *, backend: Backend) -> Iterator[Epoch]:
+    """Yield each record, and keep the parameters with the lowest validation loss in `state.best`."""
+    for record in records:
+        if record.validation is None:
+            raise InputError("keeping the best parameters: expected validation data to compare epochs by")
+        keep_if_best(state, record.validation.loss, record.epoch, backend=backend)
+        yield record
+
+
+def stop_early(records: Iterator[Epoch], state: TrainState, *, patience: int) -> Iterator[Epoch]:
+    """Yield the records until `patience` epochs have passed since the best one.
+
+    Raises:
+        InputError: patience below 1.
+    """
+    if patience < 1:
+        raise InputError(f"patience: expected at least 1, got {patience}")
+    while state.best is None or state.epoch - state.best.epoch < patience:
+        record = next(records, None)
+        if record is None:
+            return
+        yield record
+
+
+def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backend) -> bool:
+    """Keep a copy of the parameters in `state.best` if `value` is lower than that of the best so far.
+
+    Returns whether it is.
+    """
+    is_best = state.best is None or value < state.best.value
+    if is_best:
+        state.best = Best(backend.copy(state.theta), value, epoch)
+    return is_best
+
+
+def restore_best(state: TrainState, *, backend: Backend) -> None:
+    """Make the best parameters those of the state, if any have been kept. They stay in `state.best`."""
+    if state.best is not None:
+        state.theta = backend.copy(state.best.theta)
