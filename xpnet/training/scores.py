@@ -141,7 +141,7 @@ def _score_residuals(missed: Any, Y: Any, weight: Any, xp: Any) -> float:
     unexplained = xp.where(
         is_constant, xp.astype(missed > 0.0, Y.dtype), missed / xp.where(is_constant, 1.0, spread)
     )
-    return 1.0 - float(xp.sum(unexplained)) / Y.shape[1]
+    return 1.0 - float(xp.sum(unexplained)) / int(Y.shape[1])
 
 
 def _is_right(z: Any, Y: Any, xp: Any) -> Array:
