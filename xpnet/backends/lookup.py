@@ -5,7 +5,7 @@ import re
 from functools import cache
 from typing import Any
 
-from xpnet._typing import Array
+from xpnet._typing import Array, DType
 from xpnet.backends import cuda
 from xpnet.backends.array_api_strict import ArrayAPIStrict
 from xpnet.backends.backend import DTYPES, Backend
@@ -103,18 +103,14 @@ def backend_of(x: Array) -> Backend:
     """
     name, device = place(x)
     if name == "cupy":
-        return CuPy.bind(device, _name_dtype(x.dtype))  # makes the device the current one
-    return _bind_once(name, device, _name_dtype(x.dtype))
+        return _bind.__wrapped__(name, device, x.dtype)  # makes the device the current one
+    return _bind(name, device, x.dtype)
 
 
 @cache
-def _bind_once(name: str, device: str, dtype: str) -> Backend:
-    return LIBRARIES[name].bind(device, dtype)
-
-
-@cache
-def _name_dtype(dtype: Any) -> str:
-    return "float64" if str(dtype).endswith("float64") else "float32"
+def _bind(name: str, device: str, dtype: DType) -> Backend:
+    # To spell out the name of a dtype takes longer than all the rest of a prediction's checks.
+    return LIBRARIES[name].bind(device, "float64" if str(dtype).endswith("float64") else "float32")
 
 
 def to_host(x: Any) -> Any:
