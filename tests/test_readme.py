@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from xpnet.command.cli import main
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def run_example(words):
-    """Run the one example that has these words in it, and return its variables."""
+def run_example(words, **replacements):
+    """Run the one example that has these words in it, with modules replaced, and return its variables."""
     (example,) = (
         code for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if words in code
     )
-    namespace = {}
+    for name in replacements:
+        example = example.replace(f"import {name}\n", "")
+    namespace = dict(replacements)
     exec(compile(example, "README.md", "exec"), namespace)
     return namespace
 
@@ -36,11 +39,25 @@ def test_the_example_with_torch_answers_in_torch(tmp_path, monkeypatch):
     assert model.coefs_[0].dtype == torch.float32
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_example_with_cupy_runs_with_numpy_in_its_place():
+    stand_in = SimpleNamespace(random=np.random, float32=np.float32, asnumpy=np.asarray)
+    found = run_example("import cupy", cupy=stand_in)
+    assert found["model"].predict(found["X"]).shape == (10_000,)
+    assert found["model"].coefs_[0].dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_example_with_cupy_answers_in_cupy(pytestconfig):
     if pytestconfig.getoption("device") != "cuda" or LIBRARIES["cupy"].problem("cuda"):
         pytest.skip("needs a GPU, CuPy and --device cuda")
     model = run_example("import cupy")["model"]
     assert isinstance(model.coefs_[0], np.ndarray)
+
+
+def test_every_python_example_is_run_here():
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(examples) == 3  # with torch, with cupy, and the library
 
 
 def test_the_library_example_trains_a_network(capsys):
