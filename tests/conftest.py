@@ -4,13 +4,11 @@ import sys
 from contextlib import nullcontext
 from dataclasses import fields
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.backends.jax import Jax
@@ -122,34 +120,6 @@ def train(here, monkeypatch, capsys):
         return Result(status, *capsys.readouterr())
 
     return train
-
-
-@pytest.fixture
-def one_thread():
-    """Two threads of a busy machine wait for each other at every product."""
-    with threadpool_limits(1):
-        yield
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    """A function that imports a module of the benchmark."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
-    return import_module
-
-
-@pytest.fixture
-def run_benchmark(bench, capsys):
-    """`scripts/benchmark.py` in this process."""
-
-    def run(*argv):
-        try:
-            status = bench("benchmark").main([str(argument) for argument in argv])
-        except SystemExit as end:
-            status = end.code
-        return Result(status, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture(scope="session")

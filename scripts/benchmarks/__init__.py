@@ -1,10 +1,10 @@
-"""The subcommands of `scripts/benchmark.py`, and what they share."""
+"""The benchmark: one module per subcommand, the contestants, and what the subcommands share."""
 
 import argparse
 
 
 def positive(text):
-    """Return the whole number of at least 1 that an argument must be."""
+    """Return the argument as an int of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return int(text)

@@ -1,4 +1,4 @@
-"""MNIST if it is at hand, else random pictures of its shape. Nothing is downloaded."""
+"""The data: MNIST if it is on this machine, otherwise random data of its shape. Nothing is downloaded."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from xpnet.errors import InputError
 
 
 class Pictures(NamedTuple):
-    """Training and test rows: X float32 in 0 ... 1, y class indices; and what they are, in words."""
+    """Training and test data: X float32 from 0 to 1, y class indices, and a description."""
 
     X: np.ndarray
     y: np.ndarray
@@ -18,29 +18,27 @@ class Pictures(NamedTuple):
     what: str
 
 
-def pictures(data_dir=None):
-    """Return MNIST from `data_dir` or from where `xpnet.load` keeps it, else random data of its shape.
+def load_pictures(data_dir=None):
+    """Return MNIST from `data_dir` or xpnet's cache, otherwise random data of its shape.
 
     Raises:
-        InputError: a folder was given and MNIST is not in it.
+        InputError: `data_dir` is given and does not contain MNIST.
     """
     try:
         raw = load_mnist("mnist", data_dir, download=False)
     except InputError:
         if data_dir is not None:
             raise
-        X, y = random_rows(70_000, 784)
+        X, y = make_rows(70_000, 784)
         return Pictures(X[:60_000], y[:60_000], X[60_000:], y[60_000:], "random data of MNIST's shape")
-    return Pictures(
-        _scaled(raw.X), raw.y.astype(np.int64), _scaled(raw.X_test), raw.y_test.astype(np.int64), "MNIST"
-    )
+    X, X_test = _scale(raw.X), _scale(raw.X_test)
+    return Pictures(X, raw.y.astype(np.int64), X_test, raw.y_test.astype(np.int64), "MNIST")
 
 
-def random_rows(n, inputs, classes=10, seed=0):
-    """Return X (n, inputs), four of five numbers 0 as in MNIST, and labels: a random map of X, and noise.
+def make_rows(n, inputs, classes=10, seed=0):
+    """Return random X (n, inputs), four fifths of it 0 as in MNIST, and labels: a random map of X plus noise.
 
-    Without the noise the network could be sure of itself, up to probabilities so small (below 1e-38) that a
-    processor computes with them slowly.
+    Without the noise, probabilities would become denormal numbers (below 1e-38), and the computation slow.
     """
     rng = np.random.default_rng(seed)
     X = rng.random((n, inputs), dtype=np.float32)
@@ -53,5 +51,5 @@ def random_rows(n, inputs, classes=10, seed=0):
     return X, scores.argmax(axis=1)
 
 
-def _scaled(pictures):
+def _scale(pictures):
     return pictures.reshape(len(pictures), -1).astype(np.float32) / np.float32(255.0)

@@ -1,4 +1,4 @@
-"""What a result must say about where and when it was measured."""
+"""Where and when a result was measured."""
 
 import os
 import platform
@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import xpnet
+
 PACKAGES = (
-    *("xpnet", "numpy", "scikit-learn", "torch", "jax", "jaxlib", "onnxruntime"),
+    *("numpy", "scikit-learn", "torch", "jax", "jaxlib", "onnxruntime"),
     *("cupy-cuda12x", "cupy-cuda13x", "array-api-strict"),
 )
 
 
 def describe(argv, backends):
-    """Return date, command, machine and versions, for the head of a result."""
+    """Return the date, command, machine and versions of a result."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["python scripts/benchmark.py", *argv]),
@@ -23,25 +25,24 @@ def describe(argv, backends):
     }
 
 
-def head(result):
-    """Return the line that stands above a table."""
+def format_head(result):
+    """Return the lines above the tables."""
     machine = result["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
     if machine["gpu"]:
         where += f"; {machine['gpu']}"
     listed = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    return f"{where}\n{listed}\n{result['date']}: `{result['command']}`"
+    return f"{where}\n{listed}\n{result['date']}, `{result['command']}`"
 
 
 def versions():
-    found = {"python": platform.python_version()}
+    # xpnet's own, because another version may be installed than the one that is measured.
+    found = {"python": platform.python_version(), "xpnet": xpnet.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    if "xpnet" not in found:  # run from a clone that is not installed
-        found["xpnet"] = __import__("xpnet").__version__
     return found
 
 
@@ -55,7 +56,7 @@ def cpu():
 
 
 def cores():
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -66,7 +67,7 @@ def memory_gb():
 
 
 def gpu(backends):
-    """Return the name of the GPU that one of the backends computes on, or None."""
+    """Return the name of the GPU that the backends run on, or None."""
     for backend in backends:
         if not backend.device_name.startswith("cuda"):
             continue

@@ -1,41 +1,44 @@
-"""`scaling`: time per step and peak memory as width, depth, batch and rows grow.
+"""`scaling`: time per step and peak memory as width, depth, batch size and number of rows grow.
 
-A power of the size is fitted to the upper half of the points. The same is done with what the arithmetic asks
-for, counted exactly: operations and bytes moved for the time, bytes held for the memory. Nothing may grow
-faster than that.
+A power of the size is fitted to the upper half of the points, and another one to what a step needs in theory,
+counted exactly: operations and bytes moved for the time, bytes held for the memory. Neither time nor memory
+may grow faster than that.
 """
 
-import gc
 import math
-import sys
 import time
-import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from benchmarks import figures
-from benchmarks.contestants import Task, XPNet, chosen_peers, label
-from benchmarks.data import random_rows
-from benchmarks.timing import exponent, in_turns, summary
+from benchmarks import figures, tables
+from benchmarks.contestants import xpnet
+from benchmarks.contestants.task import Task
+from benchmarks.data import make_rows as make_data
+from benchmarks.memory import choose_meter
+from benchmarks.peers import choose_peers, label
+from benchmarks.step import PEERS
+from benchmarks.timing import exponent, summary, time_in_turns
 from xpnet.data.batches import shuffle
 
-HELP = "time per step and peak memory against width, depth, batch and number of rows"
-# An exponent may be larger than that of the arithmetic by this much: a fit to a few noisy points.
+HELP = "time per training step and peak memory as width, depth, batch size and number of rows grow"
+REPEATS_HELP = "number of timed rounds (default: 5; 1 with --quick)"
+# How much an exponent may exceed the theoretical one, because it is fitted to a few noisy points.
 TOLERANCE = 0.15
-FETCH = "the batch from memory alone"
-# A measurement takes at least this long.
+FETCH = "fetch the batches"
+# The least duration of a measurement.
 SECONDS = 0.03
 
 
 class Axis(NamedTuple):
-    """What grows: its values, those of --quick, and the (sizes, batch, rows) that belong to a value."""
+    """A quantity that grows: its values, those of --quick, and the (sizes, batch, rows) of a value."""
 
     values: tuple[int, ...]
     quick: tuple[int, ...]
     network: Callable[[int], tuple[tuple[int, ...], int, int]]
     what: str
-    fetches: bool = False  # whether to measure how long the batches take to come from memory
+    fetches: bool = False  # whether to measure the time to fetch the batches from memory
 
 
 def doubling(first, last, factor=2):
@@ -64,65 +67,82 @@ AXES = {
 
 
 def add_arguments(parser):
-    parser.add_argument("--axis", action="append", choices=list(AXES), help="repeatable (default: all)")
-    parser.add_argument("--quick", action="store_true", help="a few small sizes: to see that it runs")
+    parser.set_defaults(peers="none")  # without them a run takes two minutes
+    parser.add_argument(
+        "--axis", action="append", choices=list(AXES), help="quantity to vary; repeatable (default: all)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few small sizes only, to see that it runs")
 
 
 def run(arguments):
-    # Peers are for those who ask: without them a run takes two minutes.
-    peers, left_out = chosen_peers(arguments.peers or ["none"], arguments.device)
-    makers = {label(backend): lambda task, b=backend: XPNet(task, b) for backend in arguments.backends}
+    peers, skipped = choose_peers(arguments.peers, arguments.device, PEERS)
+    makers = {label(backend): partial(xpnet.on_task, backend=backend) for backend in arguments.backends}
     makers |= {name: peer.make for name, peer in peers.items()}
-    memory = {label(backend): memory_meter(backend) for backend in arguments.backends}
+    meters = {label(backend): make_meter(backend) for backend in arguments.backends}
     axes = [
-        measure_axis(name, arguments, makers, memory) for name in dict.fromkeys(arguments.axis or list(AXES))
+        measure_axis(name, arguments, makers, meters) for name in dict.fromkeys(arguments.axis or list(AXES))
     ]
-    left_out |= {f"memory of {name}": "nothing counts it" for name in makers if not memory.get(name)}
+    skipped |= {
+        f"memory of {name}": "not measured for this library" for name in makers if not meters.get(name)
+    }
     return {
         "data": "random rows",
         "device": arguments.device,
         "tolerance": TOLERANCE,
         "axes": axes,
-        "skipped": {**arguments.left_out, **left_out},
+        "skipped": {**arguments.skipped, **skipped},
     }
 
 
-def measure_axis(name, arguments, makers, memory):
+def make_meter(backend):
+    """Return (make, task) -> peak megabytes of the first epoch, or None if nothing counts them."""
+    measure = choose_meter(backend)
+    if measure is None:
+        return None
+
+    def meter(make, task):
+        shared = task.X.nbytes / 1e6 if backend.name == "numpy" else 0.0  # NumPy uses the task's own rows
+        return shared + measure(lambda: make(task).epoch())
+
+    return meter
+
+
+def measure_axis(name, arguments, makers, meters):
     axis = AXES[name]
     values = axis.quick if arguments.quick else axis.values
     repeats = arguments.repeats or (1 if arguments.quick else 5)
-    tasks = {value: task_of(axis, value, arguments.device) for value in values}
-    # All sizes take turns, too: what slows the machine for a while must not bend the curve.
+    tasks = {value: make_task(axis, value, arguments.device) for value in values}
+    # The sizes take turns as well, so that a machine that is slow for a while does not distort the curve.
     contestants = {(who, value): make(tasks[value]) for who, make in makers.items() for value in values}
     if axis.fetches:
         contestants |= {(FETCH, value): Fetch(tasks[value], arguments.backends[0]) for value in values}
-    times = timed(contestants, tasks, repeats)
+    times = time_contestants(contestants, tasks, repeats)
     del contestants
-    counted = [needs(task) for task in tasks.values()]
+    counted = [count_needs(task) for task in tasks.values()]
     arithmetic = {key: [each[key] for each in counted] for key in counted[0]}
     found = []
     for who, make in makers.items():
-        meter = memory.get(who)
+        meter = meters.get(who)
         points = {
             "microseconds": [summary(times[who, value]) for value in values],
             "megabytes": [meter(make, tasks[value]) for value in values] if meter else None,
         }
         fetch = [min(times[FETCH, value]) if axis.fetches else 0.0 for value in values]
-        found.append({"name": who, **points, **verdicts(values, points, fetch, arithmetic)})
+        found.append({"name": who, **points, **fit_exponents(values, points, fetch, arithmetic)})
     result = {"axis": name, "what": axis.what, "values": list(values), "arithmetic": arithmetic}
     if axis.fetches:
         result["fetch"] = [summary(times[FETCH, value]) for value in values]
-    return {**result, "contestants": found}
+    return {**result, "contestants": found, "bars": make_bars(found)}
 
 
-def task_of(axis, value, device):
+def make_task(axis, value, device):
     sizes, batch, rows = axis.network(value)
-    X, y = random_rows(rows, sizes[0], sizes[-1])
+    X, y = make_data(rows, sizes[0], sizes[-1])
     return Task(sizes, batch, X, y, shuffle(rows, 0), device)
 
 
 class Fetch:
-    """What it costs to bring the rows of the batches from memory: more, the less of them a cache holds."""
+    """Fetching the rows of the batches from memory, which takes longer the fewer of them fit into a cache."""
 
     def __init__(self, task, backend):
         self.backend, self.xp = backend, backend.xp
@@ -136,11 +156,11 @@ class Fetch:
         self.backend.synchronize()
 
 
-def timed(contestants, tasks, repeats):
-    """Return {(name, value): [microseconds a step, ...]}; a measurement is as many epochs as take SECONDS."""
+def time_contestants(contestants, tasks, repeats):
+    """Return {(name, value): [microseconds per step, ...]}; a measurement takes at least SECONDS."""
     works, steps = {}, {}
     for key, contestant in contestants.items():
-        contestant.epoch()  # compiles, where something is compiled
+        contestant.epoch()  # compiles, if anything is to be compiled
         began = time.perf_counter()
         contestant.epoch()
         n_epochs = max(1, math.ceil(SECONDS / (time.perf_counter() - began)))
@@ -149,55 +169,16 @@ def timed(contestants, tasks, repeats):
         steps[key] = n_epochs * math.ceil(len(task.order) / task.batch)
     return {
         key: [1e6 * t / steps[key] for t in times]
-        for key, times in in_turns(works, repeats, warm_ups=1).items()
+        for key, times in time_in_turns(works, repeats, warm_ups=1).items()
     }
 
 
-def memory_meter(backend):
-    """Return (make, task) -> peak megabytes of an epoch on this backend, or None if nothing counts them."""
-    if backend.name == "numpy":
-        return lambda make, task: traced(make, task)
-    if not backend.device_name.startswith("cuda"):
-        return None
-    return {"torch": torch_peak, "cupy": cupy_peak}.get(backend.name)
-
-
-def traced(make, task):
-    """Return the peak of what NumPy allocates up to the end of the first epoch, and the data."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        make(task).epoch()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    return (peak + task.X.nbytes) / 1e6
-
-
-def torch_peak(make, task):
-    cuda = sys.modules["torch"].cuda
-    gc.collect()
-    cuda.empty_cache()
-    cuda.reset_peak_memory_stats()
-    make(task).epoch()
-    return cuda.max_memory_allocated() / 1e6
-
-
-def cupy_peak(make, task):
-    # The pool keeps what is freed, so its size after the epoch is the peak.
-    pool = sys.modules["cupy"].get_default_memory_pool()
-    gc.collect()
-    pool.free_all_blocks()
-    make(task).epoch()
-    return pool.total_bytes() / 1e6
-
-
-def needs(task):
-    """Count what a step asks for: operations of its products, bytes it must move, bytes it must hold."""
+def count_needs(task):
+    """Return what a step needs: operations in its products, bytes to move, bytes to hold."""
     n, sizes = task.batch, task.sizes
     products = [a * b for a, b in pairwise(sizes)]
     n_parameters = sum(products) + sum(sizes[1:])
-    # The batch, and h and dz of each layer; of θ: read forwards and backwards, g written, then Adam's seven.
+    # The batch, and h and dz of each layer. Of θ's size: two reads and the write of g, then seven in Adam.
     activations = n * (sizes[0] + sizes[-1] + 2 * sum(sizes[1:]))
     data = len(task.X) * (sizes[0] + sizes[-1]) + 2 * len(task.order)  # a row number is 8 bytes
     return {
@@ -207,61 +188,67 @@ def needs(task):
     }
 
 
-def verdicts(values, points, fetch, arithmetic):
-    """Return exponents of time and memory beside those of the arithmetic, and whether they are no larger.
+def fit_exponents(values, points, fetch, arithmetic):
+    """Return the exponents of time and memory beside the theoretical ones.
 
-    The best times are fitted, because what disturbs a measurement only adds. `fetch` is what to subtract.
+    The best times are fitted, because disturbances only add to them. `fetch` is subtracted from them.
     """
     best = [each["best"] - less for each, less in zip(points["microseconds"], fetch, strict=True)]
-    allowed = max(exponent(values, arithmetic["flops"]), exponent(values, arithmetic["bytes"]))
-    found = {"time": _verdict(exponent(values, best), allowed)}
+    theoretical = max(exponent(values, arithmetic["flops"]), exponent(values, arithmetic["bytes"]))
+    found = {"time": {"exponent": exponent(values, best), "arithmetic": theoretical}}
     if points["megabytes"]:
-        allowed = exponent(values, arithmetic["held"])
-        found["memory"] = _verdict(exponent(values, points["megabytes"]), allowed)
+        measured, theoretical = (exponent(values, each) for each in (points["megabytes"], arithmetic["held"]))
+        found["memory"] = {"exponent": measured, "arithmetic": theoretical}
     return found
 
 
-def _verdict(measured, allowed):
-    return {"exponent": measured, "arithmetic": allowed, "within": measured <= allowed + TOLERANCE}
+def make_bars(found):
+    """Return a bar for each exponent: the theoretical one and the tolerance."""
+    return [
+        tables.make_bar(
+            f"{each['name']}, {kind}", each[kind]["exponent"], each[kind]["arithmetic"] + TOLERANCE
+        )
+        for each in found
+        for kind in ("time", "memory")
+        if kind in each
+    ]
 
 
-def table(result):
-    """Return a table for each axis: points, then exponents with their verdicts."""
-    lines = [f"float32, Adam, {result['data']}, device {result['device']}; µs per step, MB at the peak."]
+def format_tables(result):
+    """Return for each axis a table of the points, followed by the bars of the exponents."""
+    lines = [
+        "Time per training step (µs) and peak memory (MB), float32, Adam, "
+        f"{result['data']}, device {result['device']}.",
+        "The bars are for the exponents over the upper half of the sizes: at most "
+        f"{result['tolerance']:g} above the theoretical one.",
+    ]
     for axis in result["axes"]:
         fetch = [{"name": FETCH, "microseconds": axis["fetch"]}] if "fetch" in axis else []
+        rows = [row for found in [*axis["contestants"], *fetch] for row in make_rows(found)]
+        header = ["", *(f"{value:,}" for value in axis["values"])]
         lines += ["", f"### {axis['axis']}: {axis['what']}", ""]
-        lines += ["| | " + " | ".join(f"{value:,}" for value in axis["values"]) + " |"]
-        lines += ["|---|" + "--:|" * len(axis["values"])]
-        for found in [*axis["contestants"], *fetch]:
-            cells = [f"{each['median']:,.0f}" for each in found["microseconds"]]
-            lines.append(f"| {found['name']}, µs, median | " + " | ".join(cells) + " |")
-            cells = ["{:,.0f} - {:,.0f}".format(*each["quartiles"]) for each in found["microseconds"]]
-            lines.append("| quartiles | " + " | ".join(cells) + " |")
-            cells = [f"{each['best']:,.0f}" for each in found["microseconds"]]
-            lines.append("| best | " + " | ".join(cells) + " |")
-            if "memory" in found:
-                cells = [f"{each:,.1f}" for each in found["megabytes"]]
-                lines.append("| MB | " + " | ".join(cells) + " |")
-        lines += [
-            "",
-            f"| exponent, upper half{', without the fetch' if fetch else ''} | measured | arithmetic | |",
-            "|---|--:|--:|---|",
-        ]
-        for found in axis["contestants"]:
-            lines += [
-                verdict(found["name"], kind, found[kind]) for kind in ("time", "memory") if kind in found
-            ]
+        lines += tables.table(header, "l" + "r" * len(axis["values"]), rows)
+        if fetch:
+            lines += ["", f"The time to {FETCH} is subtracted before its exponent is fitted."]
+        lines += tables.bar_table(axis["bars"])
     return "\n".join(lines) + "\n"
 
 
-def verdict(name, kind, found):
-    words = "grows no faster than its arithmetic" if found["within"] else "GROWS FASTER than its arithmetic"
-    return f"| {name}, {kind} | {found['exponent']:.2f} | {found['arithmetic']:.2f} | {words} |"
+def make_rows(found):
+    """Return the rows of a contestant: its times, and its memory where it is measured."""
+    times = found["microseconds"]
+    rows = [
+        [f"{found['name']}, median (µs)", *(f"{each['median']:,.0f}" for each in times)],
+        ["quartiles", *("{:,.0f} - {:,.0f}".format(*each["quartiles"]) for each in times)],
+        ["best", *(f"{each['best']:,.0f}" for each in times)],
+    ]
+    if "memory" in found:
+        rows.append(["MB", *(f"{each:,.1f}" for each in found["megabytes"])])
+    return rows
 
 
 def draw(result, path):
-    """Draw time and memory against each axis, with the arithmetic as a dashed line through the last point."""
+    """Draw time and memory against each axis, and the theoretical growth, dashed, through the last point."""
     panels = []
     for axis in result["axes"]:
         values, counted = axis["values"], axis["arithmetic"]
@@ -280,4 +267,4 @@ def draw(result, path):
         ]
         steeper = max(("flops", "bytes"), key=lambda key: exponent(values, counted[key]))
         panels.append((axis["axis"], values, times, counted[steeper], memory, counted["held"]))
-    figures.scaling(panels, path)
+    figures.draw_scaling(panels, path)

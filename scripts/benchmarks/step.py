@@ -1,23 +1,44 @@
-"""`step`: the time of one training step, float32, Adam, for four networks."""
+"""`step`: the time of one training step of four networks, float32, Adam."""
 
 import argparse
 import math
 import re
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 from benchmarks import data, figures, positive, tables
-from benchmarks.contestants import XPNet, chosen_peers, label, make_task
-from benchmarks.timing import in_turns, ratio, summary
+from benchmarks.contestants import torch, xpnet
+from benchmarks.contestants.hand_written import HandWritten, products_of
+from benchmarks.contestants.jax import Jax
+from benchmarks.contestants.scikit_learn import ScikitLearn
+from benchmarks.contestants.task import make_task
+from benchmarks.peers import Peer, choose_peers, label, list_disqualified
+from benchmarks.timing import ratio, summary, time_in_turns
 from xpnet import MLP, Adam, evaluate, resolve
 
-HELP = "time per training step, beside scikit-learn, PyTorch, JAX, hand-written NumPy and the products alone"
-# A loss may differ by this share of it from that of xpnet on NumPy, float32, after the same steps.
+HELP = (
+    "time per training step, compared with scikit-learn, PyTorch, JAX, hand-written NumPy and the matrix "
+    "products alone"
+)
+REPEATS_HELP = "number of timed rounds (default: 15; 7 for the largest network)"
+# The largest relative difference between a contestant's loss and xpnet's on NumPy, after the same steps.
 TOLERANCE = 1e-3
+
+PEERS = {
+    "hand-written": Peer("numpy", ("cpu",), HandWritten),
+    "scikit-learn": Peer("sklearn", ("cpu",), ScikitLearn, epsilon_hat=True),
+    "torch-eager": Peer("torch", ("cpu", "cuda"), partial(torch.on_task, mode="eager")),
+    "torch-fused": Peer("torch", ("cpu", "cuda"), partial(torch.on_task, mode="fused")),
+    "torch-graph": Peer("torch", ("cuda",), partial(torch.on_task, mode="graph")),
+    "torch-compile": Peer("torch", ("cuda",), partial(torch.on_task, mode="compile")),
+    "jax-jit": Peer("jax", ("cpu", "cuda"), Jax),
+    "floor": Peer("numpy", ("cpu", "cuda"), products_of),
+}
 
 
 class Network(NamedTuple):
-    """Layer sizes and batch; after how many steps, on batches of how many rows, losses are compared."""
+    """Layer sizes and batch size; the number of steps and the batch size with which losses are compared."""
 
     sizes: tuple[int, ...]
     batch: int
@@ -29,46 +50,52 @@ class Network(NamedTuple):
 
     @property
     def flops(self):
-        """Floating point operations in the matrix products of a step."""
+        """Floating-point operations in the matrix products of a step."""
         pairs = [a * b for a, b in pairwise(self.sizes)]
-        return 2 * self.batch * (3 * sum(pairs) - pairs[0])  # the first layer's input needs no gradient
+        return 2 * self.batch * (3 * sum(pairs) - pairs[0])  # no gradient with respect to the input
+
+    @property
+    def is_large(self):
+        return self.flops >= 1e10
 
 
 SMALL = Network((784, 50, 20, 10), 64)
 DEFAULT = Network((784, 100, 10), 200)
 MIDDLE = Network((784, 800, 10), 128)
-# Here rounding alone makes the losses of honest contestants differ by 5e-4 after 5 steps, by 1e-2 after 15.
+# Here rounding alone makes correct losses differ by 5e-4 after 5 steps and by 1e-2 after 15.
 BIG = Network((784, 2500, 2000, 1500, 1000, 500, 10), 1000, check_steps=3)
 NETWORKS = (SMALL, DEFAULT, MIDDLE, BIG)
 
-TORCH = "PyTorch, its best mode"
-# The most that xpnet on NumPy may take, in units of the peer's time. For the CPU.
+TORCH = "PyTorch in its fastest mode"
+# The largest ratio allowed, time of xpnet on NumPy / time of the peer, on the CPU.
 BARS = {
     SMALL: {"hand-written": 1.10, "scikit-learn": 0.50, TORCH: 0.50, "floor": 2.8},
     DEFAULT: {"hand-written": 1.05, "scikit-learn": 0.55, TORCH: 0.65, "floor": 1.6},
     MIDDLE: {"hand-written": 1.00, "scikit-learn": 0.60, TORCH: 1.00, "floor": 1.5},
     BIG: {"hand-written": 1.00, TORCH: 1.00, "floor": 1.15},
 }
-# (network, peer): scikit-learn takes several times as long as all others together there.
-NOT_MEASURED = {(BIG, "scikit-learn"): "not measured on the big network"}
+# (network, peer): reason. On this network scikit-learn takes several times as long as all others together.
+NOT_MEASURED = {(BIG, "scikit-learn"): "too slow on the largest network"}
 
 
 def add_arguments(parser):
     parser.add_argument(
         "--network",
         action="append",
-        type=network,
+        type=parse_network,
         metavar="SIZES/BATCH",
-        help="as in 784-100-10/200; repeatable (default: the four of the table)",
+        help="layer sizes and batch size, as in 784-100-10/200; repeatable (default: four networks)",
     )
     parser.add_argument(
-        "--steps", type=positive, metavar="N", help="steps in a measurement (default: about 0.1 s of them)"
+        "--steps", type=positive, metavar="N", help="steps per measurement (default: about 0.1 s of steps)"
     )
 
 
-def network(text):
+def parse_network(text):
     if not re.fullmatch(r"\d+(-\d+)+/\d+", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected sizes and batch, as in 784-100-10/200")
+        raise argparse.ArgumentTypeError(
+            f"expected layer sizes/batch size, as in 784-100-10/200, got {text!r}"
+        )
     sizes, batch = text.split("/")
     sizes = tuple(map(int, sizes.split("-")))
     known = [known for known in NETWORKS if known[:2] == (sizes, int(batch))]
@@ -76,38 +103,34 @@ def network(text):
 
 
 def run(arguments):
-    peers, left_out = chosen_peers(arguments.peers, arguments.device)
+    peers, skipped = choose_peers(arguments.peers, arguments.device, PEERS)
     chosen = arguments.network or NETWORKS
-    pictures = data.pictures(arguments.data_dir) if any(map(sees_pictures, chosen)) else None
-    networks = [measure(each, peers, arguments, *rows_for(each, pictures)) for each in chosen]
-    disqualified = [
-        f"{found['name']} on {result['network']}: {found['disqualified']}"
-        for result in networks
-        for found in result["contestants"]
-        if found["disqualified"]
-    ]
+    pictures = data.load_pictures(arguments.data_dir) if any(map(fits_pictures, chosen)) else None
+    networks = [measure(each, peers, arguments, *choose_rows(each, pictures)) for each in chosen]
     return {
         "data": pictures.what if pictures else "random data",
         "device": arguments.device,
         "tolerance": TOLERANCE,
         "networks": networks,
-        "skipped": {**arguments.left_out, **left_out, **notes(networks, peers)},
-        "disqualified": disqualified,
+        "skipped": {**arguments.skipped, **skipped, **list_not_measured(networks, peers)},
+        "disqualified": [
+            line for each in networks for line in list_disqualified(each["network"], each["contestants"])
+        ],
     }
 
 
-def sees_pictures(network):
+def fits_pictures(network):
     return (network.sizes[0], network.sizes[-1]) == (784, 10)
 
 
-def rows_for(network, pictures):
-    """Return rows and labels for this network: the pictures, or random data if it has other inputs."""
-    if sees_pictures(network):
+def choose_rows(network, pictures):
+    """Return rows and labels for this network: the pictures, or random data where they do not fit."""
+    if fits_pictures(network):
         return pictures.X, pictures.y
-    return data.random_rows(max(2000, 30 * network.batch), network.sizes[0], network.sizes[-1])
+    return data.make_rows(max(2000, 30 * network.batch), network.sizes[0], network.sizes[-1])
 
 
-def notes(networks, peers):
+def list_not_measured(networks, peers):
     measured = {result["network"] for result in networks}
     return {
         f"{name} on {network}": why
@@ -117,17 +140,19 @@ def notes(networks, peers):
 
 
 def measure(network, peers, arguments, X, y):
-    """Check, then time, all contestants on one network."""
-    makers = {label(backend): lambda task, b=backend: XPNet(task, b) for backend in arguments.backends}
+    """Check all contestants on one network, then time them."""
+    makers = {label(backend): partial(xpnet.on_task, backend=backend) for backend in arguments.backends}
     makers |= {name: peer.make for name, peer in peers.items() if (network, name) not in NOT_MEASURED}
     epsilon_hat = {name for name, peer in peers.items() if peer.epsilon_hat}
-    losses = check(network, makers, epsilon_hat, X, y, arguments.device)
-    steps = arguments.steps or steps_for(network, len(X))
+    losses = check_losses(network, makers, epsilon_hat, X, y, arguments.device)
+    steps = arguments.steps or choose_steps(network, len(X))
     task = make_task(network.sizes, network.batch, steps, X, y, arguments.device)
     contestants = {name: make(task) for name, make in makers.items()}
-    repeats = arguments.repeats or (15 if network.flops < 1e10 else 7)
-    seconds = in_turns(
-        {name: each.epoch for name, each in contestants.items()}, repeats, warm_ups=warm_ups(network, steps)
+    repeats = arguments.repeats or (7 if network.is_large else 15)
+    seconds = time_in_turns(
+        {name: each.epoch for name, each in contestants.items()},
+        repeats,
+        warm_ups=choose_warm_ups(network, steps),
     )
     first = next(iter(makers))
     found = []
@@ -148,52 +173,55 @@ def measure(network, peers, arguments, X, y):
         "repeats": repeats,
         "check": {"steps": network.check_steps, "batch": min(network.batch, network.check_batch)},
         "contestants": found,
-        "bars": bars(network, first, found),
+        "bars": make_bars(network, first, found),
     }
 
 
-def steps_for(network, rows):
-    """Return how many steps take about a tenth of a second, by a rough guess of the machine's speed."""
+def choose_steps(network, rows):
+    """Return how many steps take about 0.1 s, by a rough guess of the machine's speed."""
     guess = network.flops / 8e10 + 2e-4
     return max(1, min(rows // network.batch, round(0.1 / guess)))
 
 
-def warm_ups(network, steps):
-    """Return how many rounds make the first thousand steps, but 2 for a network that takes too long.
+def choose_warm_ups(network, steps):
+    """Return the number of rounds in the first thousand steps, or 2 if that would take too long.
 
-    The first steps are not like the rest: it takes some hundred of them until the moments of weights that get
-    no gradient are so small that a processor computes with them slowly.
+    Later steps differ from the first ones: after some hundred steps, the moments of weights without gradient
+    are so small that a processor computes with them slowly.
     """
-    return max(2, math.ceil(1000 / steps)) if network.flops < 1e10 and steps > 20 else 2
+    return max(2, math.ceil(1000 / steps)) if steps > 20 and not network.is_large else 2
 
 
-def check(network, makers, epsilon_hat, X, y, device):
-    """Return, for each contestant, its loss after the same steps and what disqualifies it, if anything.
+def check_losses(network, makers, epsilon_hat, X, y, device):
+    """Return for each contestant its loss after the same steps and, if it is disqualified, why.
 
-    Two losses are compared with those of xpnet on NumPy, float32: the one it reports for its last steps,
-    and the one its parameters have on all rows of the check, as computed here.
+    Two losses are compared with those of xpnet on NumPy in float32: the loss that the contestant reports for
+    its last steps, and the loss of its parameters on all rows of the check, computed by xpnet in float64.
     """
     batch = min(network.batch, network.check_batch, len(X) // 10)
     task = make_task(network.sizes, batch, min(10, network.check_steps), X, y, device)
     numpy = resolve("cpu", "numpy")
     references = {
-        hat: losses_of(XPNet(task, numpy, Adam(epsilon_hat=hat)), network, task) for hat in (False, True)
+        hat: train_and_evaluate(xpnet.on_task(task, numpy, Adam(epsilon_hat=hat)), network, task)
+        for hat in (False, True)
     }
     found = {}
     for name, make in makers.items():
-        reported, own = losses_of(make(task), network, task)
-        if own is None:
-            found[name] = {"loss": None, "difference": None, "disqualified": None}  # the floor
+        reported, own = train_and_evaluate(make(task), network, task)
+        if own is None:  # the floor
+            found[name] = {"loss": None, "difference": None, "disqualified": None}
             continue
         expected = references[name in epsilon_hat]
         difference = max(abs(reported / expected[0] - 1), abs(own / expected[1] - 1))
-        wrong = not difference <= TOLERANCE  # also if it is not a number
-        why = f"its loss differs by {difference:.1e} of it, more than {TOLERANCE:g}" if wrong else None
+        is_wrong = not difference <= TOLERANCE  # true for NaN
+        why = (
+            f"relative difference of its loss {difference:.1e}, tolerance {TOLERANCE:g}" if is_wrong else None
+        )
         found[name] = {"loss": own, "difference": difference, "disqualified": why}
     return found
 
 
-def losses_of(contestant, network, task):
+def train_and_evaluate(contestant, network, task):
     """Train for the steps of the check; return the last epoch's loss as reported, and the parameters'."""
     for _ in range(network.check_steps // task.steps):
         reported = contestant.epoch()
@@ -205,8 +233,8 @@ def losses_of(contestant, network, task):
     return reported, evaluate(MLP(task.sizes), judge.asarray(theta), X, Y, backend=judge).loss
 
 
-def bars(network, first, found):
-    """Return the bars of the CPU for this network, each with what was measured."""
+def make_bars(network, first, found):
+    """Return the bars of this network, which are for xpnet on NumPy."""
     if first != "xpnet (numpy)":
         return []
     ratios = {each["name"]: each["ratio"]["median"] for each in found if not each["disqualified"]}
@@ -214,45 +242,48 @@ def bars(network, first, found):
     if torch:
         ratios[TORCH] = max(torch)
     return [
-        {"peer": peer, "bar": bar, "ratio": ratios[peer], "met": bool(round(ratios[peer], 2) <= bar)}
+        tables.make_bar(f"xpnet / {peer}", ratios[peer], bar)
         for peer, bar in BARS.get(network, {}).items()
         if peer in ratios
     ]
 
 
-def table(result):
-    """Return a table for each network, and its bars below."""
-    lines = [f"Time per step, float32, Adam, {result['data']}, device {result['device']}."]
+def format_tables(result):
+    """Return a table for each network, followed by its bars."""
+    lines = [f"Time per training step, float32, Adam, {result['data']}, device {result['device']}."]
     for each in result["networks"]:
         first = each["contestants"][0]["name"]
+        rounds, steps = tables.count(each["repeats"], "round"), tables.count(each["steps"], "step")
         lines += [
             "",
             f"### {each['network']}",
             "",
-            f"{each['repeats']} rounds of {each['steps']} steps. Ratio: {first} / it, in the same round.",
+            f"{rounds} of {steps}. The ratio is the time of {first} divided by the contestant's.",
             "",
-            "| | µs, median | quartiles | best | ratio | quartiles | loss differs by |",
-            "|---|--:|--:|--:|--:|--:|--:|",
-            *(row(found) for found in each["contestants"]),
+            *tables.table(
+                ["", "median (µs)", *tables.SPREAD, "loss difference"],
+                "lrrrrrr",
+                [make_row(found) for found in each["contestants"]],
+            ),
+            *tables.bar_table(each["bars"]),
         ]
-        lines += tables.bars(each["bars"])
     return "\n".join(lines) + "\n"
 
 
-def row(found):
-    differs = "-" if found["difference"] is None else f"{found['difference']:.0e}"
+def make_row(found):
+    difference = "-" if found["difference"] is None else f"{found['difference']:.0e}"
     if found["disqualified"]:
-        differs += ": disqualified"
-    return f"| {found['name']} | {tables.cells(found['microseconds'], found['ratio'])} | {differs} |"
+        difference += " (disqualified)"
+    return [found["name"], *tables.cells(found["microseconds"], found["ratio"]), difference]
 
 
 def draw(result, path):
-    """Draw the time of each contestant in units of xpnet's, a panel for each network."""
+    """Draw the time of each contestant relative to xpnet's, one panel per network."""
     panels = {}
     for each in result["networks"]:
         first = each["contestants"][0]
         panels[each["network"]] = [
-            figures.bar(found, f"{found['microseconds']['median']:,.0f} µs") for found in each["contestants"]
+            figures.make_bar(found, f"{found['microseconds']['median']:,.0f} µs")
+            for found in each["contestants"]
         ]
-        title = f"time per training step, {first['name']} = 1"
-    figures.bars(panels, title, path)
+    figures.draw_relative(panels, "Time per training step", first["name"], path)

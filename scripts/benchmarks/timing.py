@@ -1,4 +1,4 @@
-"""Timing of several contestants in one run, in turns, so that what slows the machine slows them all."""
+"""Timing. Contestants take turns, so that whatever slows the machine down slows all of them down."""
 
 import gc
 import time
@@ -6,26 +6,26 @@ import time
 import numpy as np
 
 WARM_UPS = 2
-# Thread pools wait for more work before they sleep, at the cost of whoever comes next.
+# Seconds before each measurement: idle thread pools spin for a while, which slows down the next contestant.
 PAUSE = 0.03
 
 
-def in_turns(contestants, repeats, *, warm_ups=WARM_UPS, pause=PAUSE, clock=time.perf_counter):
-    """Run all contestants A B C A B C ... and return the seconds of each call.
+def time_in_turns(works, repeats, *, warm_ups=WARM_UPS, pause=PAUSE, clock=time.perf_counter):
+    """Call all functions in turns, A B C A B C ..., and return the seconds of each call.
 
     Args:
-        contestants: {name: function}; a function returns when its work is done, on a GPU, too.
-        repeats: rounds that count, after `warm_ups` that do not.
+        works: {name: function}. A function returns when its work is done, also on a GPU.
+        repeats: timed rounds, after `warm_ups` rounds that are not timed.
 
     Returns:
-        {name: [seconds, ...]}: entry i of all names is from the same round.
+        {name: [seconds, ...]}, where entries of the same index are from the same round.
     """
-    seconds = {name: [] for name in contestants}
+    seconds = {name: [] for name in works}
     for turn in range(warm_ups + repeats):
         gc.collect()
         gc.disable()
         try:
-            for name, work in contestants.items():
+            for name, work in works.items():
                 time.sleep(pause if turn >= warm_ups else 0.0)
                 began = clock()
                 work()
@@ -36,7 +36,7 @@ def in_turns(contestants, repeats, *, warm_ups=WARM_UPS, pause=PAUSE, clock=time
 
 
 def summary(values):
-    """Return {"median", "quartiles": [lower, upper], "best"} of some numbers, as floats."""
+    """Return {"median", "quartiles": [lower, upper], "best"} of some numbers, as floats; best is smallest."""
     lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
     return {"median": float(median), "quartiles": [float(lower), float(upper)], "best": float(min(values))}
 
@@ -44,13 +44,13 @@ def summary(values):
 def ratio(values, others):
     """Return the `summary` of values[i] / others[i].
 
-    Taken round by round: what slowed the machine in a round slowed both.
+    Both are from the same round, so that a slow machine affects both.
     """
     return summary(np.asarray(values) / np.asarray(others))
 
 
 def exponent(x, y):
-    """Return k of y = c xᵏ, fitted to the upper half of the points by least squares between the logarithms.
+    """Return the k of y = c xᵏ that fits the upper half of the points best (least squares of the logarithms).
 
     >>> exponent([1, 2, 4, 8], [5, 1, 4, 16])
     2.0

@@ -1,61 +1,51 @@
-"""The yardsticks: a training step as one would write it by hand in NumPy, and its matrix products alone.
+"""The baselines: a training step written by hand in NumPy, and its matrix products alone.
 
-Both write into arrays made beforehand, everywhere. What is not obvious was measured (float32, NumPy 2.4):
-sums over rows are products with ones, the softmax runs over the transposed scores, because NumPy reduces
-along a short last axis at a quarter of the speed, constants are 0-d arrays, which saves converting a Python
-float at each call, and Adam goes through memory in pieces that stay in the cache.
+Both write into preallocated arrays only. What is not obvious was measured (float32, NumPy 2.4). Sums over
+rows are products with ones. The softmax runs over the transposed scores, because NumPy reduces along a short
+last axis at a quarter of the speed. Constants are 0-d arrays, which saves converting a Python float in each
+call. Adam works on one piece of memory at a time, which stays in the cache.
 """
 
 import math
+from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
 
-# Elements that Adam works on at once: five vectors of them are well inside a second-level cache of 1 MB.
+from benchmarks.contestants.task import BETAS, EPSILON, split
+from xpnet import resolve
+from xpnet.errors import BackendError
+
+# Elements per piece in Adam: five vectors of this length fit well into a second-level cache of 1 MB.
 PIECE = 32_768
-# The first moment of a weight that gets no gradient (its pixel stays dark, its unit silent) shrinks by 0.9 a
-# step. After some 700 steps it is below 1e-38, where a product takes a hundred times as long: Adam then took
-# 160 instead of 90 µs on MNIST with 784-50-20-10. Every so often what is below 1e-27 is rounded to 0.
+# The first moment of a weight without gradient (a pixel that is always dark, a unit that is never active) is
+# multiplied by 0.9 in each step. After some 700 steps it is below 1e-38, where a product takes a hundred
+# times as long: Adam then took 160 instead of 90 µs on MNIST with 784-50-20-10. Every FLUSH_EVERY steps, what
+# is below 1e-27 is therefore rounded to 0.
 FLUSH_EVERY, FLUSH = 200, 1e-20
 
 
-def split(theta, sizes):
-    """Return the weights and the biases as views of theta, which holds all weights first, as xpnet has it."""
-    weights, biases, at = [], [], 0
-    for fan_in, fan_out in pairwise(sizes):
-        weights.append(theta[at : at + fan_in * fan_out].reshape(fan_in, fan_out))
-        at += fan_in * fan_out
-    for fan_out in sizes[1:]:
-        biases.append(theta[at : at + fan_out])
-        at += fan_out
-    return weights, biases
-
-
 class HandWritten:
-    """ReLU layers, softmax cross-entropy and Adam for batches of n rows.
+    """NumPy written by hand: ReLU layers, softmax cross-entropy and Adam on a task."""
 
-    Args:
-        sizes: (inputs, hidden ..., outputs).
-        theta: the initial parameters. Copied.
-        X, Y: all rows (float32), of which `step` takes a batch; Y is one-hot.
-    """
-
-    def __init__(self, sizes, theta, X, Y, n, lr=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    def __init__(self, task):
         def new(*shape, dtype=np.float32):
             return np.empty(shape, dtype)
 
         def constant(x):
             return np.array(x, np.float32)
 
-        self.theta = theta.astype(np.float32)
-        self.g, self.m, self.v = (np.zeros_like(self.theta) for _ in range(3))
-        weights, biases = split(self.theta, sizes)
+        sizes, n = task.sizes, task.batch
+        self.parameters = task.theta.copy()
+        self.g, self.m, self.v = (np.zeros_like(self.parameters) for _ in range(3))
+        weights, biases = split(self.parameters, sizes)
         weight_grads, bias_grads = split(self.g, sizes)
         hidden = sizes[1:-1]
         h = [new(n, units) for units in hidden]
         dz = [*(new(n, units) for units in hidden), new(n, sizes[-1])]
         masks = [(new(n, units, dtype=bool), new(n, units)) for units in hidden]
-        self.X, self.Y = X, Y * np.float32(1 / n)  # scaled once, so that no step scales the gradient
+        self.X = task.X
+        self.Y = task.Y * np.float32(1 / n)  # scaled once, so that no step scales the gradient
         self.x, self.y = new(n, sizes[0]), new(n, sizes[-1])
         self.z, self.scores = new(n, sizes[-1]), new(sizes[-1], n)
         self.rows, self.dz = new(n), dz[-1]
@@ -65,23 +55,32 @@ class HandWritten:
         self.zero, self.share = constant(0.0), constant(1 / n)
         self.forward = list(zip(inputs[:-1], weights[:-1], biases[:-1], h, strict=True))
         self.last = inputs[-1], weights[-1], biases[-1]
-        # For each layer, last first: h.T, dz, dW, db, and for all but the first W.T, h, dh and the masks.
+        # For each layer, last to first: h.T, dz, dW, db, and for all but the first W.T, h, dh and the masks.
         layers = zip(inputs, weights, dz, weight_grads, bias_grads, strict=True)
         plan = [(h.T, d, dW, db, W.T, h) for h, W, d, dW, db in layers]
         self.backward = [(*plan[i], dz[i - 1], *masks[i - 1]) for i in range(len(plan) - 1, 0, -1)]
         self.first = plan[0][:4]
-        self.lr, self.betas, self.epsilon = lr, (beta_1, beta_2), epsilon
-        self.decays = constant(beta_1), constant(beta_2)
+        self.lr, self.decays, self.batches = task.lr, tuple(map(constant, BETAS)), task.batches()
         self.flush = constant(FLUSH)
         self.alpha, self.root = constant(0.0), constant(0.0)
-        vectors = self.g, self.m, self.v, self.theta, np.empty(min(PIECE, self.theta.size), np.float32)
+        size = self.parameters.size
+        vectors, step = (self.g, self.m, self.v, self.parameters), np.empty(min(PIECE, size), np.float32)
         self.pieces = [
-            (*(vector[at : at + PIECE] for vector in vectors[:-1]), vectors[-1][: self.theta.size - at])
-            for at in range(0, self.theta.size, PIECE)
+            (*(vector[at : at + PIECE] for vector in vectors), step[: size - at])
+            for at in range(0, size, PIECE)
         ]
 
+    def epoch(self):
+        self.total = 0.0
+        for rows in self.batches:
+            self.step(rows)
+        return self.total / len(self.batches)
+
+    def theta(self):
+        return self.parameters.copy()
+
     def step(self, rows):
-        """Train on the rows of these numbers; add their mean loss to `total`."""
+        """Train on a batch, given by its row numbers; add its mean loss to `total`."""
         self.loss_and_grad(rows)
         self.adam()
 
@@ -100,7 +99,7 @@ class HandWritten:
             dot(ones, dz, out=db)
             dot(dz, W_T, out=dh)
             np.greater(h, self.zero, out=mask)
-            np.copyto(slope, mask)  # a product of floats and bools converts piece by piece, which is slower
+            np.copyto(slope, mask)  # faster than a product of floats and booleans
             np.multiply(dh, slope, out=dh)
         h_T, dz, dW, db = self.first
         dot(h_T, dz, out=dW)
@@ -126,12 +125,12 @@ class HandWritten:
         self.total += loss + math.log(1 / self.n) - float(np.dot(self.ones, rows)) / self.n
 
     def adam(self):
-        """θ ← θ - α m / (√v + ε), with all factors but β₁ and β₂ folded into α and ε."""
+        """θ ← θ - α m / (√v + ε), where α and ε contain all factors but β₁ and β₂."""
         self.t += 1
-        beta_1, beta_2 = self.betas
+        beta_1, beta_2 = BETAS
         root = math.sqrt((1 - beta_2**self.t) / (1 - beta_2))
         self.alpha[()] = self.lr * root * (1 - beta_1) / (1 - beta_1**self.t)
-        self.root[()] = self.epsilon * root
+        self.root[()] = EPSILON * root
         decay_m, decay_v = self.decays
         multiply, add, alpha, epsilon = np.multiply, np.add, self.alpha, self.root
         if self.t % FLUSH_EVERY == 0:
@@ -150,16 +149,18 @@ class HandWritten:
             np.subtract(theta, step, out=theta)
 
 
-class Floor:
-    """The matrix products of a step, and nothing else: what no way of writing the rest can be faster than.
+class Products:
+    """The matrix products of a training step and nothing else, a lower bound of its time. It trains nothing.
 
     Args:
-        matmul: of NumPy, CuPy or PyTorch: a product that takes `out=`.
+        matmul: a product that takes `out=`.
         new: (rows, columns) -> an array to multiply.
+        steps: per epoch.
+        synchronize: waits for the device.
     """
 
-    def __init__(self, sizes, n, matmul, new):
-        self.matmul = matmul
+    def __init__(self, sizes, n, matmul, new, *, steps=1, synchronize=lambda: None):
+        self.matmul, self.steps, self.synchronize = matmul, steps, synchronize
         h = [new(n, units) for units in sizes]
         dz = [new(n, units) for units in sizes]
         weights = [new(*shape) for shape in pairwise(sizes)]
@@ -174,3 +175,33 @@ class Floor:
         matmul = self.matmul
         for a, b, out in self.products:
             matmul(a, b, out=out)
+
+    def epoch(self):
+        for _ in range(self.steps):
+            self.step()
+        self.synchronize()
+        return math.nan
+
+    def theta(self):
+        return None
+
+
+def products_of(task):
+    """Return the products of a task, by NumPy on the CPU and by xpnet's default library on a GPU.
+
+    Raises:
+        BackendError: that library has no product with `out=`.
+    """
+    rng = np.random.default_rng(0)
+    on_gpu = task.device.startswith("cuda")
+    backend = resolve(task.device) if on_gpu else resolve("cpu", "numpy")
+    if backend.name not in ("numpy", "cupy", "torch"):
+        raise BackendError(f"{backend.name} has no matrix product that writes into a given array")
+    return Products(
+        task.sizes,
+        task.batch,
+        import_module(backend.name).matmul,
+        lambda *shape: backend.asarray(rng.random(shape, dtype=np.float32)),
+        steps=task.steps,
+        synchronize=backend.synchronize,
+    )
