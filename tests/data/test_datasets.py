@@ -710,7 +710,7 @@ def test_bad_rows(tmp_path):
 
 def test_unknown_names():
     message = refusal(load, "mnst")
-    assert "did you mean 'mnist'?" in message
+    assert "Did you mean 'mnist'?" in message
     assert all(name in message for name in NAMES)
 
 
