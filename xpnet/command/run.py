@@ -83,6 +83,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         seed=options.seed,
         test=options.test,
         numeric_targets=not LOSSES[options.loss].classifies,
+        quiet=options.quiet,
     )
     mlp = _make_network(options, dataset)
     kept, held = _hold_out(dataset, options)
