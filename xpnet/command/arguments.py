@@ -147,7 +147,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         group,
         "--threads",
-        "threads of the BLAS of NumPy; other backends have their own settings and refuse it",
+        "number of BLAS threads of the backend numpy; an error with any other backend",
         "all CPU cores",
         metavar="N",
     )
