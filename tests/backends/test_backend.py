@@ -120,9 +120,9 @@ def test_only_a_lack_of_memory_is_called_out_of_memory():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"backend": "nump"}, r"unknown backend 'nump': did you mean 'numpy'\? Choose from numpy, cupy"),
-        ({"dtype": "float16"}, "unknown dtype 'float16': did you mean .* Choose from float32, float64"),
-        ({"device": "gpu"}, "unknown device 'gpu': .*Choose from auto, cpu, cuda, cuda:N"),
+        ({"backend": "nump"}, r"unknown backend 'nump'. Did you mean 'numpy'\? Choose from numpy, cupy"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'. Did you mean .* Choose from float32, float64"),
+        ({"device": "gpu"}, "unknown device 'gpu'. Did you mean 'cuda'.*Choose from auto, cpu, cuda, cuda:N"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_valid_ones(arguments, words):
@@ -136,7 +136,7 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(arguments, words):
         ("cuda", "numpy", "numpy: has no CUDA device"),
         ("cpu:1", "numpy", "numpy has no device 'cpu:1', only cpu"),
         ("cpu", "cupy", "cupy has no device 'cpu', only cuda"),
-        ("device9", "array_api_strict", "did you mean 'device[12]'.*Choose from cpu"),
+        ("device9", "array_api_strict", "Did you mean 'device[12]'.*Choose from cpu"),
         ("cpu:x", "torch", "expected a number after the colon"),
         ("nowhere", "torch", "torch: no such device"),
         ("cpu:7", "jax", "jax: no such device"),

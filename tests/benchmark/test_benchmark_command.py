@@ -84,8 +84,8 @@ def test_no_gpu_is_said_before_anything_runs(bench, run, monkeypatch, subcommand
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["step", "--peers", "scikit-lern"], "did you mean 'scikit-learn'?"),
-        (["step", "--backend", "nmpy"], "did you mean 'numpy'?"),
+        (["step", "--peers", "scikit-lern"], "Did you mean 'scikit-learn'?"),
+        (["step", "--backend", "nmpy"], "Did you mean 'numpy'?"),
         (["step", "--network", "784"], "as in 784-100-10/200"),
         (["step", "--repeats", "0"], "expected a whole number of at least 1, got 0"),
         (["step", "--steps", "0"], "expected a whole number of at least 1, got 0"),

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from xpnet.backends import resolve
 from xpnet.command.cli import main
-from xpnet.command.report import Progress
+from xpnet.command.progress import Progress
 from xpnet.training.checkpoint import load_model, load_state
 
 REPOSITORY = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def test_checkpoints_change_nothing(train, tmp_path):
         "--optimizer rmsprop --dtype float64 --clip-norm 0.5",
         "--batch-size full --epochs 20",
         "--backend torch",
-        "--epochs 40 --lr 0.5 --early-stopping 2",
+        "--epochs 40 --lr 0.5 --patience 2",
     ],
 )
 def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every):
@@ -174,7 +174,7 @@ def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every):
 
 
 def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch):
-    options = "--data data.npz --batch-size 7 --epochs 500 --lr 0.1 --early-stopping 4 --validation 0.3"
+    options = "--data data.npz --batch-size 7 --epochs 500 --lr 0.1 --patience 4 --validation 0.3"
     train(f"{options} --out whole")
     losses = [record["validation_loss"] for record in history(tmp_path / "whole")]
     best = losses.index(min(losses)) + 1
@@ -189,7 +189,7 @@ def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("options", ["", "--epochs 500 --lr 0.1 --early-stopping 2"])
+@pytest.mark.parametrize("options", ["", "--epochs 500 --lr 0.1 --patience 2"])
 def test_a_finished_run_finishes_again(train, tmp_path, options):
     train(f"--data data.npz --epochs 3 {options} --out run")
     kept = bits(tmp_path / "run"), history(tmp_path / "run")
@@ -246,15 +246,15 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
     assert trains, f"the run was over before it could be interrupted: {err}"
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    found = re.search(r"Stopped in epoch (\d+) at step (\d+)\. To go on:\n  (.+)\n$", err)
+    found = re.search(r"Stopped in epoch (\d+) at step ([\d,]+)\. To resume:\n  (.+)\n$", err)
     epoch, step, line = found.groups()
     state = checkpoint(folder)
-    assert (state.epoch + 1, state.step) == (int(epoch), int(step))
+    assert (state.epoch + 1, state.step) == (int(epoch), int(step.replace(",", "")))
     assert 0 < state.step < 400 * 36
     assert not (folder / "model.safetensors").exists()
 
     python, script, *rest = shlex.split(line)
-    assert python == "python"
+    assert python == Path(sys.executable).name
     done = subprocess.run(
         [sys.executable, REPOSITORY / script, *rest],
         cwd=tmp_path,

@@ -2,6 +2,9 @@
 
 import gzip
 import hashlib
+import io
+import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -256,13 +259,23 @@ def test_download_once_into_the_cache(server, capsys):
     assert data.X_train.shape == (20, 784)
     assert contents(server.cache) == server.files
     shown = capsys.readouterr()
-    assert "train-images-idx3-ubyte.gz" in shown.err
-    assert "100%" in shown.err
+    assert re.findall(r"^downloading http.+/(.+)$", shown.err, re.MULTILINE) == list(server.files)
+    assert "\r" not in shown.err
     assert shown.out == ""
     assert {path for path, _ in server.asked} == {f"/a/{file}" for file in server.files}
     del server.asked[:]
     load("mnist")
     assert server.asked == []
+
+
+def test_a_download_on_a_terminal_has_a_bar_unless_it_is_quiet(server, monkeypatch):
+    for quiet, names in ((True, []), (False, list(server.files))):
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        monkeypatch.setattr("sys.stderr", terminal)
+        load("mnist", quiet=quiet)
+        assert re.findall(r"\r(\S+): 100%", terminal.getvalue()) == names
+        shutil.rmtree(server.cache)
 
 
 def test_the_cache_follows_the_platform(server, monkeypatch, tmp_path):
@@ -710,7 +723,7 @@ def test_bad_rows(tmp_path):
 
 def test_unknown_names():
     message = refusal(load, "mnst")
-    assert "did you mean 'mnist'?" in message
+    assert "Did you mean 'mnist'?" in message
     assert all(name in message for name in NAMES)
 
 

@@ -317,7 +317,7 @@ def test_what_a_network_predicts(loss, expected, backend, lend):
     [
         ({"sizes": (3,)}, r"sizes: expected .* got \(3,\)"),
         ({"sizes": (3, 0, 2)}, "each at least 1"),
-        ({"activations": "relo"}, "unknown activation 'relo': did you mean 'relu'"),
+        ({"activations": "relo"}, "unknown activation 'relo'. Did you mean 'relu'"),
         ({"activations": ["relu", "tanh"]}, "each of the 1 hidden layers, got 2: relu, tanh"),
         ({"loss": "hinge"}, "unknown loss 'hinge'.*Choose from softmax_cross_entropy"),
         ({"l2": -1.0}, "l2: expected a number of at least 0"),

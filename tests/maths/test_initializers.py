@@ -79,7 +79,7 @@ def test_one_initializer_for_all_layers():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("he_norml", "unknown initial distribution 'he_norml': did you mean 'he_normal'"),
+        ("he_norml", "unknown initial distribution 'he_norml'. Did you mean 'he_normal'"),
         ("normal:wide", "expected a positive number after the colon, got 'wide'"),
         ("normal:0", "positive"),
         ("uniform:-1", "positive"),

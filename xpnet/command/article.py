@@ -1,4 +1,4 @@
-"""The figures an article prints beside those of a run of its recipe."""
+"""The results an article prints, compared with those of a run of its recipe."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.command.recipes import Recipe
+from xpnet.command.recipes import Recipe, format_result
 from xpnet.command.report import History, Parts
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
@@ -18,9 +18,9 @@ __all__ = ["Article", "compare", "measure"]
 
 
 class Article:
-    """What an article prints, noted as a run of its recipe comes to it.
+    """Records what the article prints at the same steps of a run of its recipe.
 
-    The lines are kept in `printed.jsonl` of the run's folder, so that a resumed run has them all.
+    The records are kept in `printed.jsonl` in the run's folder, so that a resumed run has them all.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, resumed_at: int | None) -> None:
@@ -28,8 +28,8 @@ class Article:
         n_lines = 0 if resumed_at is None or self.printed is None else resumed_at // self.printed.every + 1
         self.lines = None if self.printed is None else History(folder / "printed.jsonl", n_lines)
 
-    def note(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
-        """Note the line of the step that comes next, if the article prints one."""
+    def record(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
+        """Record the line before the next step, if the article prints one there."""
         if self.printed is None or self.lines is None:
             return
         line, rest = divmod(state.step, self.printed.every)
@@ -39,7 +39,7 @@ class Article:
             )
 
     def compare(self, metrics: dict[str, Any], *, quiet: bool) -> bool:
-        """Print the table "article / here" (quiet: only what differs), and return whether they agree."""
+        """Print the table "article / here" (quiet: only the differences); return whether they agree."""
         if self.printed is None and not self.recipe.expected:  # a recipe from no article
             return True
         table, agrees = compare(self.recipe, [] if self.lines is None else self.lines.records, metrics)
@@ -53,8 +53,8 @@ class Article:
 def measure(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> dict[str, float]:
     """Return what the articles print for rows X (n, inputs) and one-hot Y (n, classes).
 
-    `cost` is theirs: -mean(Y log(p + 1e-8)) over all n · classes entries, for ten classes a tenth of the
-    cross-entropy. `accuracy` is in percent, `cross_entropy` the plain mean over rows.
+    `cost` is defined as in the articles: -mean(Y log(p + 1e-8)) over all n · classes entries, for ten
+    classes a tenth of the cross-entropy. `accuracy` is in percent, `cross_entropy` the mean over rows.
     """
     p, targets = predict(mlp, theta, X, backend=backend), backend.to_numpy(Y)
     if mlp.classifies and targets.shape[1] == 1:  # one logistic output stands for two classes
@@ -65,13 +65,14 @@ def measure(mlp: MLP, theta: Array, X: Array, Y: Array, *, backend: Backend) -> 
 
 
 def compare(recipe: Recipe, lines: list[dict[str, float]], metrics: dict[str, Any]) -> tuple[str, bool]:
-    """Return a table "article / here" with a sentence on where they differ, and whether they agree.
+    """Return a table "article / here", with the differences or the tolerances, and whether they agree.
 
     Args:
         lines: `measure` of each step that the article prints, with its `step`.
         metrics: of the finished run.
     """
     text, differences = [f'The article: "{recipe.title}"', *recipe.note.splitlines(), ""], []
+    tolerances = []
     if recipe.printed is not None:
         d = recipe.printed.decimals
         c, a = max(d + 6, 11), max(d + 8, 13)  # as wide as the headings, at least
@@ -89,13 +90,23 @@ def compare(recipe: Recipe, lines: list[dict[str, float]], metrics: dict[str, An
             if ours[:2] != theirs:
                 differences.append(f"step {step}")
         text.append("")
+        tolerances.append(f"printed lines to {d} decimals")
     for name, expected in recipe.expected.items():
-        figure = metrics.get(name)
-        here = "-" if figure is None else f"{figure:.6g}"
-        text.append(f"{name.replace('_', ' '):<20}article {expected.article:<10.6g}here {here}")
-        if figure is None:
-            differences.append(f"there is no {name.replace('_', ' ')} here")
-        elif not expected.agrees(figure):
-            differences.append(f"{name.replace('_', ' ')} is {figure:.6g}, expected {expected}")
-    verdict = "They differ: " + "; ".join(differences) + "." if differences else "They agree."
+        value, title = metrics.get(name), name.replace("_", " ")
+        article, here = (
+            "-" if number is None else format_result(number, name) for number in (expected.article, value)
+        )
+        text.append(f"{title:<20}article {article:<12}here {here}")
+        if expected.has_tolerance:
+            tolerances.append(f"{title} {expected.describe(name)}")
+        if value is None:
+            differences.append(f"there is no {title} here")
+        elif not expected.agrees(value):
+            differences.append(f"{title} is {here}, expected {expected.describe(name)}")
+    if differences:
+        verdict = f"They differ: {'; '.join(differences)}."
+    elif tolerances:
+        verdict = f"They agree ({'; '.join(tolerances)})."
+    else:
+        verdict = "The recipe has no tolerance to compare with."
     return "\n".join([*text, verdict]), not differences

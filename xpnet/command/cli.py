@@ -1,6 +1,6 @@
 """The command line: `xpnet train`, `xpnet predict`, `xpnet info`.
 
-Exit status: 0 done; 1 the run or a file failed; 2 something given cannot be used; 130 stopped by Ctrl-C.
+Exit status: 0 done; 1 the run or a file failed; 2 unusable arguments or data; 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -8,18 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 import xpnet
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_arguments
+from xpnet.command.formats import format_command
 from xpnet.command.options import Options
 from xpnet.command.recipes import load_recipe, recipe_names
 from xpnet.data.pictures import read_picture
 from xpnet.data.table import read_rows
-from xpnet.errors import BackendError, DivergenceError, InputError
+from xpnet.errors import BackendError, DivergenceError, InputError, choose, find_nearest
 from xpnet.training.checkpoint import Model, load_model
 from xpnet.training.scores import predict
 
@@ -33,19 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from xpnet.command.run import Interrupted, OutOfMemoryError
 
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except (InputError, BackendError) as error:
         return _fail(error, 2)
     except (DivergenceError, OutOfMemoryError) as error:
         return _fail(error, 1)
-    except MemoryError as error:  # outside training, which says more
+    except MemoryError as error:  # while loading; during training the message says more
         return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a full disk, a folder that may not be written to
+    except OSError as error:  # a full disk, a read-only folder
         return _fail(error, 1)
     except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
@@ -61,26 +62,33 @@ def _fail(error: Exception, status: int) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a network, or go on with a run."""
+    """Train a network, or resume a run."""
+    from threadpoolctl import threadpool_limits
+
     from xpnet.command import run
+    from xpnet.command.resume import read_run
 
     if arguments.list_recipes:
         return list_recipes()
     given = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
     folder = None if arguments.resume is None else Path(arguments.resume)
-    if folder is not None:
-        options, name = run.resumed(folder, given)
-        recipe = None if name is None else load_recipe(name)
-    else:
-        recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
-        options = recipe.options_with(given) if recipe else Options(**given)
-    agrees = run.train(options, folder, recipe)
-    # A recipe that was changed may come to other figures.
+    try:
+        if folder is not None:
+            options, name = read_run(folder, given)
+            recipe = None if name is None else load_recipe(name)
+        else:
+            recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
+            options = recipe.override(given) if recipe else Options(**given)
+    except InputError as error:
+        arguments.parser.error(str(error))
+    with threadpool_limits(options.threads):
+        agrees = run.train(options, folder, recipe)
+    # A recipe that was changed may give other results.
     return 1 if recipe and not agrees and recipe.is_followed_by(options) else 0
 
 
 def list_recipes() -> int:
-    """Print each recipe with its article, its note and the figures it is expected to reach."""
+    """Print each recipe with its title, its note and its expected results."""
     for name in recipe_names():
         recipe = load_recipe(name)
         print(f'{name}\n    "{recipe.title}"')
@@ -90,7 +98,7 @@ def list_recipes() -> int:
             printed = recipe.printed
             print(f"    expected: {len(printed.lines)} printed lines, to {printed.decimals} decimals")
         for figure, expected in recipe.expected.items():
-            print(f"    expected: {figure.replace('_', ' ')} {expected}")
+            print(f"    expected: {figure.replace('_', ' ')} {expected.describe(figure)}")
     return 0
 
 
@@ -153,16 +161,63 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xpnet", description=xpnet.__doc__)
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[..., None] | None, str]] = {
+    "train": (train, add_train_arguments, "[options]"),
+    "predict": (predict_files, add_predict_arguments, "[options] model file [file ...]"),
+    "info": (info, None, ""),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints an error first, and one line of usage instead of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message.removeprefix('argument ')}\n{self.format_usage()}")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; exit with status 2 and the nearest valid name if there is a mistake in them."""
+    parser = _make_parser()
+    if argv and not argv[0].startswith("-"):
+        try:
+            choose("command", argv[0], COMMANDS)
+        except InputError as error:
+            parser.error(str(error))
+    arguments, unknown = parser.parse_known_args(argv)
+    parser = arguments.parser
+    if unknown:
+        options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        if not options:
+            parser.error(f"unexpected argument {unknown[0]!r}")
+        valid = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        nearest = find_nearest(options[0], valid)
+        hint = "" if nearest is None else f". Did you mean {nearest!r}?"
+        parser.error(f"unknown option {options[0]!r}{hint}")
+    if arguments.command is None:
+        parser.error(f"expected a command: {', '.join(COMMANDS)}")
+    return arguments
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=format_command(),
+        usage="%(prog)s [--help] [--version] train|predict|info [options]",
+        description=xpnet.__doc__,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=xpnet.__version__)
-    commands = parser.add_subparsers(required=True, metavar="train | predict | info")
-    for name, command, add_arguments in (
-        ("train", train, add_train_arguments),
-        ("predict", predict_files, add_predict_arguments),
-        ("info", info, lambda parser: None),
-    ):
-        subparser = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
-        subparser.set_defaults(command=command)
-        add_arguments(subparser)
+    parser.set_defaults(parser=parser, command=None)
+    commands = parser.add_subparsers(metavar="train | predict | info")
+    for name, (command, add_arguments, usage) in COMMANDS.items():
+        subparser = commands.add_parser(
+            name,
+            prog=format_command(name),
+            usage=f"%(prog)s [--help] {usage}".rstrip(),
+            help=command.__doc__,
+            description=command.__doc__,
+            allow_abbrev=False,
+        )
+        subparser.set_defaults(command=command, parser=subparser)
+        if add_arguments is not None:
+            add_arguments(subparser)
     return parser

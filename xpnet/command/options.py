@@ -1,4 +1,4 @@
-"""What a training run can be told: one field per option of the command line, with its default."""
+"""The options of a training run: one field per option of the command line, with its default."""
 
 import math
 from collections.abc import Callable
@@ -14,29 +14,32 @@ from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES, warm_up
 
-__all__ = ["DEPENDENTS", "KEEP", "NEUTRAL", "OPTIMIZERS", "Options"]
+__all__ = ["DEPENDENTS", "KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "update_names"]
 
-# Name: (what makes it of the options, its usual learning rate).
+# Name: (function of the options that makes it, default learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
     "sgd": (lambda options: SGD(), 0.1),
-    "momentum": (lambda options: SGD(_or(options.momentum, 0.9)), 0.05),
-    "nesterov": (lambda options: SGD(_or(options.momentum, 0.9), nesterov=True), 0.05),
+    "momentum": (lambda options: SGD(_fill(options.momentum, 0.9)), 0.05),
+    "nesterov": (lambda options: SGD(_fill(options.momentum, 0.9), nesterov=True), 0.05),
     "adam": (lambda options: Adam(), 0.002),
-    "adamw": (lambda options: AdamW(weight_decay=_or(options.weight_decay, 0.01)), 0.002),
+    "adamw": (lambda options: AdamW(weight_decay=_fill(options.weight_decay, 0.01)), 0.002),
     "rmsprop": (lambda options: RMSprop(), 0.001),
     "adagrad": (lambda options: Adagrad(), 0.01),
 }
 
 KEEP = ("best", "last")
 
-# Options that belong to another one, and go with it when it is changed.
+# Options that only apply to one value of another option, and are dropped when that one changes.
 DEPENDENTS = {"optimizer": ("momentum", "weight_decay"), "schedule": ("drop_after", "drop_factor")}
 
-# Options that leave the figures of a run as they are.
-NEUTRAL = ("data_dir", "device", "backend", "out", "checkpoint_every", "quiet")
+# Options that do not change the results of a run.
+NEUTRAL = ("data_dir", "device", "backend", "threads", "out", "checkpoint_every", "quiet")
 
-# What a resumed run may be told anew: none of it changes a step, but for the schedule's end.
+# Options that may change when a run is resumed: none of them changes a step, but for the end of the schedule.
 MAY_CHANGE = ("epochs", *NEUTRAL)
+
+# Names of options in older runs and recipes.
+OLD_NAMES = {"early_stopping": "patience"}
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,26 @@ class Options:
     clip_norm: float | None = None
     batch_size: int | None = 32
     epochs: int = 50
-    early_stopping: int | None = None
+    patience: int | None = None
     keep: str | None = None
     seed: int = 0
     device: str = "auto"
     backend: str | None = None
     dtype: str = "float32"
+    threads: int | None = None
     out: str | None = None
     checkpoint_every: int | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        # What a network refuses is refused here, before any data is loaded; its ends follow from the data.
+        # Checked before any data is loaded. The numbers of inputs and outputs, here 1, follow from the data.
         MLP((1, *self.hidden, 1), self.activations, self.loss, self.l2, self.label_smoothing)
         initializer = self.init.removeprefix("legacy_").partition(":")[0]
         choose("initial distribution", initializer, ("auto", *INITIALIZERS))
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("schedule", self.schedule, SCHEDULES)
         choose("dtype", self.dtype, DTYPES)
-        if self.backend is not None:
-            choose("backend", self.backend, LIBRARIES)
+        self._check_device()
         for option, value, owner, taken, takers in (
             ("--momentum", self.momentum, "--optimizer", self.optimizer, ("momentum", "nesterov")),
             ("--weight-decay", self.weight_decay, "--optimizer", self.optimizer, ("adamw",)),
@@ -96,7 +99,8 @@ class Options:
             ("--epochs", self.epochs, 0, math.inf),
             ("--batch-size", self.batch_size, 1, math.inf),
             ("--warm-up", self.warm_up, 0, math.inf),
-            ("--early-stopping", self.early_stopping, 1, math.inf),
+            ("--patience", self.patience, 1, math.inf),
+            ("--threads", self.threads, 1, math.inf),
             ("--checkpoint-every", self.checkpoint_every, 1, math.inf),
             ("--seed", self.seed, 0, 2**32 - 1),  # scikit-learn takes no larger one
         ):
@@ -110,21 +114,35 @@ class Options:
         ):
             if positive is not None and not 0.0 < positive < math.inf:
                 raise InputError(f"{option}: expected a number above 0, got {positive}")
-        if not 0.0 <= self.test < 1.0:
-            raise InputError(f"--test: expected a fraction of at least 0 and below 1, got {self.test}")
+        for option, fraction in (("--test", self.test), ("--validation", self.validation)):
+            if not 0.0 <= fraction < 1.0:
+                raise InputError(f"{option}: expected a fraction of at least 0 and below 1, got {fraction}")
         if self.keep is not None:
             choose("value of --keep", self.keep, KEEP)
         for option, is_given in (
-            ("--early-stopping", self.early_stopping is not None),
+            ("--patience", self.patience is not None),
             ("--keep best", self.keep == "best"),
         ):
             if is_given and not self.validation:
                 raise InputError(f"{option} needs validation data: give --validation a fraction above 0")
 
+    def _check_device(self) -> None:
+        kind = self.device.partition(":")[0]
+        if self.backend is None or kind == "gpu":  # a library may have devices of other names
+            choose("device", kind, ("auto", "cpu", "cuda", "cuda:N"))
+        if self.backend is None:
+            return
+        devices = LIBRARIES[choose("backend", self.backend, LIBRARIES)].devices
+        if kind in ("cpu", "cuda") and kind not in devices:
+            raise InputError(
+                f"--backend {self.backend} and --device {self.device} contradict each other: "
+                f"{self.backend} computes only on {' and '.join(devices)}. Leave one of them out"
+            )
+
     @property
     def keeps_best(self) -> bool:
         """Whether the run ends with the parameters of the lowest validation loss, not with the last ones."""
-        return self.keep == "best" or (self.keep is None and self.early_stopping is not None)
+        return self.keep == "best" or (self.keep is None and self.patience is not None)
 
     @property
     def activations(self) -> str | tuple[str, ...]:
@@ -134,34 +152,39 @@ class Options:
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Options":
         """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples."""
+        saved = update_names(saved)
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return cls(**values)
 
-    def resumed_with(self, given: dict[str, Any]) -> "Options":
-        """Return these options of an earlier run with those that the user has given now.
+    def override(self, given: dict[str, Any]) -> "Options":
+        """Return the options of a run to resume: these, its original ones, overridden by those given now.
 
         Raises:
-            InputError: one of them would make it another run; the message lists each with both values.
+            InputError: one of them would change the run; the message lists each with both values.
         """
         if "out" in given:
-            raise InputError("--out does not go with --resume: the run stays in its folder")
-        mine = asdict(self)
-        clashes = [
-            f"--{name.replace('_', '-')}: the run has {_shown(mine[name])}, you gave {_shown(value)}"
-            for name, value in given.items()
-            if name not in MAY_CHANGE and value != mine[name]
+            raise InputError("--out cannot be combined with --resume: a resumed run stays in its folder")
+        original = asdict(self)
+        # A run without early stopping has not kept the best of its epochs so far.
+        may_change = MAY_CHANGE if self.patience is None else (*MAY_CHANGE, "patience")
+        differences = [
+            f"--{name.replace('_', '-')}: the run has {_format_value(then)}, you gave {_format_value(now)}"
+            for name, now in given.items()
+            if name not in may_change and now != (then := original[name])
         ]
-        if clashes:
-            raise InputError("this is another run than the one to resume:\n  " + "\n  ".join(clashes))
-        return Options(**{**mine, **given})
+        if differences:
+            raise InputError(
+                "these options differ from those of the run being resumed:\n  " + "\n  ".join(differences)
+            )
+        return Options(**{**original, **given})
 
     def make_optimizer(self) -> Optimizer:
-        """Return the optimizer that is named, with its settings."""
+        """Return the optimizer with its settings."""
         return OPTIMIZERS[self.optimizer][0](self)
 
     def make_schedule(self, total: int) -> Schedule:
-        """Return the learning rate as a function of the step 1 ... total."""
-        lr = _or(self.lr, OPTIMIZERS[self.optimizer][1])
+        """Return the learning rate as a function of the step, 1 to total."""
+        lr = _fill(self.lr, OPTIMIZERS[self.optimizer][1])
         settings: dict[str, Any] = {"lr": lr, "total": max(1, total - self.warm_up)}
         if self.drop_after is not None:
             settings["after"] = self.drop_after
@@ -171,9 +194,14 @@ class Options:
         return partial(warm_up, schedule=schedule, steps=self.warm_up) if self.warm_up else schedule
 
 
-def _or(value: float | None, default: float) -> float:
+def update_names(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of an older run or recipe under their names of today."""
+    return {OLD_NAMES.get(name, name): value for name, value in saved.items()}
+
+
+def _fill(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""What a run shows and leaves behind: progress bar, table, history, metrics, pictures."""
+"""What a run prints and writes: introduction, history, table of results, metrics, pictures."""
 
 import json
 import os
@@ -11,26 +11,30 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 import xpnet
 from xpnet._typing import Array
 from xpnet.backends import LIBRARIES, Backend
+from xpnet.command.formats import (
+    format_command,
+    format_count,
+    format_loss,
+    format_score,
+)
 from xpnet.command.options import Options
 from xpnet.data import Dataset, Scaling
 from xpnet.maths.mlp import MLP
+from xpnet.training import TrainState
 from xpnet.training.checkpoint import Model, save_model
-from xpnet.training.loop import Epoch, TrainState
 from xpnet.training.scores import Evaluation, evaluate, predict
 
-__all__ = ["History", "Parts", "Progress", "introduce", "write_results"]
+__all__ = ["History", "Parts", "introduce", "write_results"]
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The rows of a data set on the device, scaled: each a pair X (n, d), Y (n, outputs), or None.
 
-    `target_scaling` is what numeric targets were scaled by, None if they were not.
+    `target_scaling` is the scaling of numeric targets, None if they are not scaled.
     """
 
     train: tuple[Array, Array]
@@ -47,15 +51,16 @@ class Parts:
 
 
 class History:
-    """Records in a file, one JSON object a line, of which the first `n` are taken over."""
+    """Records in a file, one JSON object per line. Of an existing file the first `n` are kept."""
 
     def __init__(self, path: Path, n: int) -> None:
-        # A run killed between its history and its checkpoint has a record too many.
+        # A run killed between writing its history and its checkpoint has one record too many.
         lines = path.read_text().splitlines()[:n] if path.exists() else []
         self.path, self.records = path, [json.loads(line) for line in lines]
         _write_text(path, "".join(line + "\n" for line in lines))
 
     def append(self, record: dict[str, float]) -> None:
+        """Add a record, and write it to the file."""
         self.records.append(record)
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
@@ -64,61 +69,24 @@ class History:
 def _write_text(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(text)
-    os.replace(part, path)  # a run killed right here loses nothing
+    os.replace(part, path)  # atomic: a run killed here loses nothing
 
 
-class Progress:
-    """A bar over all rows of all epochs, with the rows per second that tqdm works out."""
-
-    def __init__(self, options: Options, n: int, state: TrainState) -> None:
-        self.n, self.batch_size = n, options.batch_size or n
-        self.text: dict[str, str] = {}
-        self.read = time.monotonic()
-        self.bar = tqdm(
-            total=options.epochs * n,
-            initial=state.epoch * n + min(state.batch * self.batch_size, n),
-            unit=" samples",
-            unit_scale=True,
-            disable=options.quiet,
-            dynamic_ncols=True,
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}, {rate_fmt}{postfix}",
-        )
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def advance(self, state: TrainState) -> None:
-        done = state.batch * self.batch_size
-        self.bar.update(min(self.batch_size, self.n - done + self.batch_size))
-        # Reading the loss waits for the device: once a second costs nothing.
-        if not self.bar.disable and time.monotonic() > self.read + 1.0:
-            self.read = time.monotonic()
-            self.text["loss"] = _loss(float(state.loss_sum) / min(done, self.n))
-            self.bar.set_postfix(self.text)
-
-    def show(self, record: Epoch, score: str) -> None:
-        self.read = time.monotonic()
-        self.text["loss"] = _loss(record.train_loss)
-        if record.validation is not None:
-            self.text[f"validation {score}"] = _percent(record.validation.score, score)
-        self.bar.set_description(f"epoch {record.epoch}", refresh=False)
-        self.bar.set_postfix(self.text)
-
-
-def introduce(options: Options, mlp: MLP, dataset: Dataset, parts: Parts, backend: Backend) -> None:
-    """Print what is trained, on what and where."""
+def introduce(
+    options: Options, mlp: MLP, dataset: Dataset, parts: Parts, backend: Backend, notices: list[str]
+) -> None:
+    """Print the data, the network, the device, and the messages of the backend."""
     if options.quiet:
         return
     n_train, n_validation, n_test = (
         0 if rows is None else rows[0].shape[0] for rows in (parts.train, parts.validation, parts.test)
     )
     print(
-        f"{dataset.name}: {n_train} training, {n_validation} validation and {n_test} test rows\n"
+        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows\n"
         f"{'-'.join(map(str, mlp.sizes))} network ({mlp.layout.n_parameters:,} parameters), "
         f"{backend.name} on {backend.device_name}, {backend.dtype_name}",
+        *notices,
+        sep="\n",
         flush=True,
     )
 
@@ -133,8 +101,12 @@ def write_results(
     history: list[dict[str, float]],
     score: str,
     backend: Backend,
+    began: float,
 ) -> dict[str, Any]:
-    """Evaluate the trained network, write its files into `folder`, print the table; return the metrics."""
+    """Evaluate the trained network, write its files into `folder`, print the results; return the metrics.
+
+    `began` is the `time.monotonic()` at which the run began.
+    """
     results = {
         name: evaluate(mlp, state.theta, *rows, backend=backend)
         for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
@@ -165,13 +137,15 @@ def write_results(
     metrics |= {
         "options": asdict(options),
         "xpnet_version": xpnet.__version__,
-        "versions": _versions(backend),
+        "versions": _collect_versions(backend),
     }
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     if not options.quiet:
-        _print_table(results, score, state, folder)
+        _print_table(results, score)
     if find_spec("matplotlib") is not None:
         _save_pictures(folder, dataset, mlp, state.theta, history, backend)
+    if not options.quiet:
+        _print_summary(state, folder, classifies=mlp.classifies, seconds=time.monotonic() - began)
     return metrics
 
 
@@ -206,25 +180,23 @@ def _save_pictures(
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def _print_table(results: dict[str, Evaluation], score: str, state: TrainState, folder: Path) -> None:
-    names = list(results)
+def _print_table(results: dict[str, Evaluation], score: str) -> None:
     print()
-    print(" " * 10 + "".join(f"{name:>12}" for name in names))
-    print(f"{'loss':<10}" + "".join(f"{_loss(results[name].loss):>12}" for name in names))
-    print(f"{score:<10}" + "".join(f"{_percent(results[name].score, score):>12}" for name in names))
-    print(f"\n{state.epoch} epochs, {state.step} steps in {state.seconds:.1f} s; all of it in {folder}")
-    print(f"To use it: python scripts/predict.py {shlex.quote(str(folder))} FILE...")
+    print(" " * 10 + "".join(f"{name:>12}" for name in results))
+    print(f"{'loss':<10}" + "".join(f"{format_loss(result.loss):>12}" for result in results.values()))
+    print(f"{score:<10}" + "".join(f"{format_score(result.score, score):>12}" for result in results.values()))
+    print(flush=True)
 
 
-def _loss(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
+def _print_summary(state: TrainState, folder: Path, *, classifies: bool, seconds: float) -> None:
+    counts = f"{format_count(state.epoch, 'epoch')}, {format_count(state.step, 'step')}"
+    print(f"{counts}: {state.seconds:.1f} s of training, {seconds:.1f} s in total")
+    print(f"Results saved in {folder}")
+    print(f"To {'classify' if classifies else 'predict from'} your own files:")
+    print(f"  {format_command('predict')} {shlex.quote(str(folder))} FILE...")
 
 
-def _percent(value: float, score: str) -> str:
-    return f"{100 * value:.2f} %" if score == "accuracy" else f"{value:.4f}"
-
-
-def _versions(backend: Backend) -> dict[str, str | None]:
+def _collect_versions(backend: Backend) -> dict[str, str | None]:
     names = ("numpy", "array-api-compat", "scikit-learn", "safetensors")
     versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
     return versions | {backend.name: LIBRARIES[backend.name].version()}

@@ -1,15 +1,16 @@
-"""One training run: from options to a folder with a model, its history and its figures.
+"""One training run: from options to a folder with the model, its history and its metrics.
 
-A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `metrics.json`, the pictures
-where matplotlib is installed, and `checkpoint.safetensors`, from which `--resume` goes on.
+A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `metrics.json`,
+`checkpoint.safetensors` for `--resume`, and pictures if matplotlib is installed.
 """
 
 import contextlib
 import hashlib
 import itertools
-import shlex
+import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -24,9 +25,12 @@ import xpnet
 from xpnet._typing import Array
 from xpnet.backends import Backend, resolve
 from xpnet.command.article import Article
+from xpnet.command.formats import format_count
 from xpnet.command.options import Options
+from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
-from xpnet.command.report import History, Parts, Progress, introduce, write_results
+from xpnet.command.report import History, Parts, introduce, write_results
+from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
 from xpnet.data import Dataset, load
 from xpnet.data.batches import CHUNK, hold_out, one_hot, shuffle
 from xpnet.errors import DivergenceError, InputError
@@ -42,38 +46,46 @@ from xpnet.training import (
     stop_early,
     validate,
 )
-from xpnet.training.checkpoint import load_state, read_about, save_state
+from xpnet.training.checkpoint import load_state, save_state
 
-__all__ = ["Interrupted", "OutOfMemoryError", "resumed", "train"]
+__all__ = ["Interrupted", "OutOfMemoryError", "train"]
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
-    """Ctrl-C: the run was saved and can be resumed. The text says how."""
+    """Ctrl-C: the run was saved. The message says how to resume it."""
 
 
 class OutOfMemoryError(RuntimeError):
-    """The device has not enough memory for this run."""
+    """The device does not have enough memory for this run."""
 
 
 def train(options: Options, resume: Path | None = None, recipe: Recipe | None = None) -> bool:
-    """Train as the options say, or go on with the run in the folder `resume`.
+    """Train with these options, or resume the run in the folder `resume`.
 
-    With a recipe the run ends with its article's figures beside its own. Returns whether they agree.
+    With a recipe the run ends with a table of the article's results beside its own. Returns whether they
+    agree.
 
     Raises:
-        InputError, BackendError, DivergenceError: as the parts it calls.
+        InputError: the options do not fit the data or the backend, or the run in `resume`.
+        BackendError: no library can compute on the device.
+        DivergenceError: the loss is no longer finite.
         Interrupted: after Ctrl-C, once the run is saved.
-        OutOfMemoryError: the device's memory does not suffice.
+        OutOfMemoryError: the device does not have enough memory.
     """
-    backend = resolve(options.device, options.backend, options.dtype)
+    began = time.monotonic()
+    with _collect_notices() as notices:
+        backend = resolve(options.device, options.backend, options.dtype)
+    if options.threads is not None and backend.name != "numpy":
+        raise InputError(f"--threads works with the backend numpy only, this run uses {backend.name}")
     dataset = load(
         options.data,
         data_dir=options.data_dir,
         seed=options.seed,
         test=options.test,
         numeric_targets=not LOSSES[options.loss].classifies,
+        quiet=options.quiet,
     )
-    mlp = _network(options, dataset)
+    mlp = _make_network(options, dataset)
     kept, held = _hold_out(dataset, options)
     options = _clip_batch(options, kept.size)
     optimizer = options.make_optimizer()
@@ -87,40 +99,44 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         "xpnet_version": xpnet.__version__,
     }
     try:
-        parts = _place(dataset, kept, held, mlp, backend)
+        parts = _place_data(dataset, kept, held, mlp, backend)
         if resume is None:
             state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
-            folder = _new_folder(options.out, dataset.name)
+            folder = _make_folder(options.out, dataset.name)
         else:
             state, saved = load_state(resume / "checkpoint.safetensors", backend=backend)
-            _check_same(saved, about)
+            check_same(saved, about)
+            if is_finished(resume, state, options):
+                if not options.quiet:
+                    print_finished(resume, state, options)
+                return True
             folder = resume
         history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
         article = Article(recipe, folder, None if resume is None else state.step) if recipe else None
         score = "accuracy" if mlp.classifies else "r2"
-        introduce(options, mlp, dataset, parts, backend)
+        introduce(options, mlp, dataset, parts, backend, notices)
 
         def save() -> None:
             save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
 
         if article:
-            article.note(state, mlp, parts, backend)
+            article.record(state, mlp, parts, backend)
         if resume is None:
             save()
         sample = parts.sample
-        with _interruptible() as interrupted, Progress(options, kept.size, state) as progress:
+        with _defer_interrupts() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
                 progress.advance(state)
                 if article:
-                    article.note(state, mlp, parts, backend)
+                    article.record(state, mlp, parts, backend)
                 if options.checkpoint_every and state.step % options.checkpoint_every == 0:
                     save()
                 if interrupted():
                     save()
                     raise Interrupted(
-                        f"Stopped in epoch {state.epoch + 1} at step {state.step}. To go on:\n"
-                        f"  python scripts/train.py --resume {shlex.quote(str(folder))}"
+                        f"Stopped in epoch {state.epoch + 1:,} at step {state.step:,}. To resume:\n"
+                        f"  {format_resume(folder)}"
                     )
 
             records = epochs(
@@ -141,10 +157,10 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 records = validate(
                     records, state, lambda: evaluate(mlp, state.theta, *watched, backend=backend)
                 )
-            if options.keeps_best or options.early_stopping is not None:
+            if options.keeps_best or options.patience is not None:
                 records = keep_best(records, state, backend=backend)
-            if options.early_stopping is not None:
-                records = stop_early(records, state, patience=options.early_stopping)
+            if options.patience is not None:
+                records = stop_early(records, state, patience=options.patience)
             for record in records:
                 train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
                 history.append(record.to_dict(score) | {f"train_{score}": train_score})
@@ -152,7 +168,9 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 save()
         if options.keeps_best:
             restore_best(state, backend=backend)
-        metrics = write_results(folder, options, dataset, mlp, state, parts, history.records, score, backend)
+        metrics = write_results(
+            folder, options, dataset, mlp, state, parts, history.records, score, backend, began
+        )
         return article.compare(metrics, quiet=options.quiet) if article else True
     except DivergenceError as error:
         raise DivergenceError(
@@ -161,21 +179,32 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     except Exception as error:
         if not backend.is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(_memory_advice(mlp, optimizer, dataset, options, backend)) from error
+        raise OutOfMemoryError(_explain_memory(mlp, optimizer, dataset, options, backend)) from error
 
 
-def resumed(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
-    """Return the options of the run in `folder`, with those given now where that leaves it the same run.
+@contextlib.contextmanager
+def _collect_notices() -> Iterator[list[str]]:
+    """Collect what is logged as a list of messages, to be printed once the data is loaded."""
+    notices: list[str] = []
 
-    Beside them the recipe it follows, if any.
-    """
-    if not folder.is_dir():
-        raise InputError(f"--resume {folder}: no such folder")
-    about = read_about(folder / "checkpoint.safetensors")
-    return Options.from_dict(about["options"]).resumed_with(given), about.get("recipe")
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notices.append(record.getMessage())
+
+    logger, collector = logging.getLogger("xpnet"), Collector()
+    before = logger.level, logger.propagate
+    logger.addHandler(collector)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield notices
+    finally:
+        logger.removeHandler(collector)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
-def _network(options: Options, dataset: Dataset) -> MLP:
+def _make_network(options: Options, dataset: Dataset) -> MLP:
     if dataset.classes is None:
         n_outputs = dataset.y_train.shape[1]
     else:
@@ -184,7 +213,7 @@ def _network(options: Options, dataset: Dataset) -> MLP:
             n_outputs = 1
     if options.loss == "poisson" and min(dataset.y_train.min(), dataset.y_test.min(initial=0)) < 0:
         raise InputError(
-            "poisson: expected targets of at least 0, found a negative one: try --loss squared_error"
+            "--loss poisson: expected targets of at least 0, found a negative one. Try --loss squared_error"
         )
     return MLP(
         (dataset.X_train.shape[1], *options.hidden, n_outputs),
@@ -204,14 +233,15 @@ def _hold_out(dataset: Dataset, options: Options) -> tuple[NDArray[np.int64], ND
 def _clip_batch(options: Options, n: int) -> Options:
     if options.batch_size is None or options.batch_size <= n:
         return options
-    print(f"--batch-size {options.batch_size} is above the {n} training rows: taking {n}", file=sys.stderr)
+    rows = format_count(n, "training row")
+    print(f"warning: --batch-size {options.batch_size} exceeds the {rows}; using {n}", file=sys.stderr)
     return replace(options, batch_size=n)
 
 
-def _place(
+def _place_data(
     dataset: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64], mlp: MLP, backend: Backend
 ) -> Parts:
-    # A network starts near 0 with steps near 1: squared errors of prices in the thousands would stay there.
+    # The outputs start near 0 and change slowly: targets in the thousands would never be reached.
     target_scaling = dataset.target_scaling if not mlp.classifies and mlp.loss != "poisson" else None
 
     def on_device(X: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array]:
@@ -238,38 +268,29 @@ def _digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    if saved["sizes"] != now["sizes"]:
-        raise InputError(
-            f"--resume: the run has layers of {saved['sizes']} units, its data now asks for {now['sizes']}"
-        )
-    if saved["data_sha256"] != now["data_sha256"]:
-        raise InputError("--resume: the data is not what the run was trained on, its SHA-256 differs")
-
-
-def _new_folder(out: str | None, data: str) -> Path:
+def _make_folder(out: str | None, data: str) -> Path:
     if out is None:
         stem = f"{datetime.now():%Y%m%d-%H%M%S}-{data}"
         for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
-            # Made at once, not after a look: two runs begun in the same second would share it.
+            # mkdir fails if the folder exists, so two runs started in the same second do not share it.
             with contextlib.suppress(FileExistsError):
                 (Path("runs") / name).mkdir(parents=True)
                 return Path("runs") / name
     folder = Path(str(out))
     if (folder / "checkpoint.safetensors").exists():
         raise InputError(
-            f"--out {folder} already holds a run: go on with --resume {folder}, or name another folder"
+            f"--out {folder} already holds a run. Resume it with --resume {folder}, or choose another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot make this folder ({error.strerror})") from None
+        raise InputError(f"--out {folder}: cannot create this folder ({error.strerror})") from None
     return folder
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only sets a flag, so that the step in hand is finished; a second Ctrl-C stops at once."""
+def _defer_interrupts() -> Iterator[Callable[[], bool]]:
+    """Make Ctrl-C set a flag, so that the current step is finished. A second Ctrl-C stops at once."""
     pressed = False
 
     def press(*_: object) -> None:
@@ -279,7 +300,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
     try:
         before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # not in the main thread, which alone may handle signals
+    except ValueError:  # only the main thread may handle signals
         yield lambda: False
         return
     try:
@@ -288,7 +309,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _memory_advice(mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend) -> str:
+def _explain_memory(mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend) -> str:
     itemsize = 8 if backend.dtype_name == "float64" else 4
     n_vectors = 3 + len(optimizer.init(np.zeros(1), xp=np))  # theta, g, one temporary, and the moments
     rows = options.batch_size or min(CHUNK, len(dataset.X_train))

@@ -32,6 +32,7 @@ def load(
     seed: int = 0,
     test: float = 0.2,
     numeric_targets: bool = False,
+    quiet: bool = False,
 ) -> Dataset:
     """Load one of `NAMES`, or a `.csv`, `.mat` or `.npz` file.
 
@@ -47,12 +48,13 @@ def load(
             shares of each class in both parts.
         test: the share of the test rows in that split; 0 leaves them out.
         numeric_targets: keep the labels as float64 (n, outputs), for squared error and Poisson losses.
+        quiet: download without showing progress.
 
     Raises:
         InputError: an unknown name, a missing or broken file, or data that nothing can be learnt from.
     """
     name = str(name_or_file)
-    raw = _read(name, data_dir)
+    raw = _read(name, data_dir, quiet)
     check(name, raw)
     y: NDArray[Any]
     y_test: NDArray[Any] | None
@@ -82,13 +84,13 @@ def load(
     )
 
 
-def _read(name: str, data_dir: str | Path | None) -> Raw:
+def _read(name: str, data_dir: str | Path | None, quiet: bool) -> Raw:
     if name == "digits":
         return load_digits()
     if name == "mnist-5000":
-        return load_mnist_5000(data_dir)
+        return load_mnist_5000(data_dir, quiet=quiet)
     if name in NAMES:
-        return load_mnist(name, data_dir)
+        return load_mnist(name, data_dir, quiet=quiet)
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
     if not suffix and path.name == name and not path.exists():

@@ -17,11 +17,12 @@ CHUNK = 1 << 16
 TIMEOUT = 30  # seconds without a byte
 
 
-def fetch(urls: Iterable[str], sha256: str, path: Path) -> None:
+def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) -> None:
     """Put the file with this SHA-256 at `path`, from the first of the mirrors `urls` that has it.
 
     The bytes go to `path` + ".part", which is renamed when the checksum is right. After an interruption the
-    part stays, and the next call asks only for the rest.
+    part stays, and the next call asks only for the rest. Progress is shown on stderr unless `quiet`: as a bar
+    on a terminal, as one line elsewhere.
 
     Raises:
         InputError: no mirror gave the file; the message says what was tried and where to put it by hand.
@@ -31,11 +32,11 @@ def fetch(urls: Iterable[str], sha256: str, path: Path) -> None:
     for url in urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            resumed = _append(url, part)
+            resumed = _append(url, part, quiet)
             found = _sha256(part)
             if found != sha256 and resumed:
                 part.unlink()  # the earlier part may have been the wrong one: once more, from the start
-                _append(url, part)
+                _append(url, part, quiet)
                 found = _sha256(part)
             if found == sha256:
                 os.replace(part, path)
@@ -54,7 +55,7 @@ def fetch(urls: Iterable[str], sha256: str, path: Path) -> None:
     )
 
 
-def _append(url: str, part: Path) -> bool:
+def _append(url: str, part: Path, quiet: bool) -> bool:
     """Bring `part` up to the length of the file at `url`; return whether earlier bytes were kept."""
     from tqdm import tqdm
 
@@ -75,9 +76,13 @@ def _append(url: str, part: Path) -> bool:
         chunk = response.read(CHUNK)
         if not chunk:  # before the file is touched, which may hold a good part
             raise ConnectionError("the connection ended before the first byte")
+        on_terminal = sys.stderr.isatty()
+        if not quiet and not on_terminal:
+            print(f"downloading {url}", file=sys.stderr, flush=True)
+        hidden = quiet or not on_terminal
         with (
             open(part, "ab" if resumed else "wb") as file,
-            tqdm(desc=part.stem, initial=got, total=total, unit="B", unit_scale=True, file=sys.stderr) as bar,
+            tqdm(desc=part.stem, initial=got, total=total, unit="B", unit_scale=True, disable=hidden) as bar,
         ):
             while chunk:
                 got += file.write(chunk)

@@ -46,13 +46,16 @@ CLASSES = {
 }
 
 
-def load_mnist(name: str, data_dir: str | Path | None = None, download: bool = True) -> Raw:
+def load_mnist(
+    name: str, data_dir: str | Path | None = None, *, download: bool = True, quiet: bool = False
+) -> Raw:
     """Read the four IDX files of "mnist" or "fashion-mnist", gzipped or not.
 
     Args:
         name: which of the two.
         data_dir: the folder they are in; without it they are kept in the user's cache.
         download: fetch what the cache lacks. A `data_dir` is never written to.
+        quiet: download without showing progress.
 
     Returns:
         uint8 pictures (n, 28, 28) and uint8 labels 0 ... 9, with the original test part.
@@ -72,7 +75,8 @@ def load_mnist(name: str, data_dir: str | Path | None = None, download: bool = T
 
         for file in missing:
             found[file] = folder / file
-            fetch([mirror + file for mirror in MIRRORS[name]], SHA256[name][file], folder / file)
+            urls = [mirror + file for mirror in MIRRORS[name]]
+            fetch(urls, SHA256[name][file], folder / file, quiet=quiet)
 
     train_images, train_labels, test_images, test_labels = (path for path in found.values() if path)
     X, y = _read_pair(train_images, train_labels)
@@ -80,12 +84,12 @@ def load_mnist(name: str, data_dir: str | Path | None = None, download: bool = T
     return Raw(X, y, X_test, y_test, classes=CLASSES[name])
 
 
-def load_mnist_5000(data_dir: str | Path | None = None) -> Raw:
+def load_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
     """Read the central 20 x 20 pixels of MNIST, and of its training part the first 500 digits of each class.
 
     In MNIST's order. It stands in for the 5000 digits of Andrew Ng's course, which were cut from MNIST so.
     """
-    raw = load_mnist("mnist", data_dir)
+    raw = load_mnist("mnist", data_dir, quiet=quiet)
     place = np.empty(len(raw.y), dtype=np.int64)  # of each digit among those of its class
     for label in range(10):
         members = np.flatnonzero(raw.y == label)

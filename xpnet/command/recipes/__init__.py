@@ -1,11 +1,11 @@
-"""Recipes: a network and its training as one TOML file, with the figures of its article if it is from one.
+"""Recipes: a network and its training in one TOML file, with the results of its article if it is from one.
 
-title = "..."                                 # of the article, or what it is for
-note = "..."                                  # what a reader should know, optional
+title = "..."                                 # of the article, or what the recipe is for
+note = "..."                                  # optional, what a reader should know
 [options]                                     # the options of `xpnet train`, with _ for -
-[printed]                                     # every so many steps, before the update: cost, accuracy in %
+[printed]                                     # cost and accuracy in %, before the update of every n-th step
 every, decimals, lines = 10, 6, [[0.230083, 13.26], ...]
-[expected]                                    # figures of metrics.json at the end of the run
+[expected]                                    # values in metrics.json at the end of the run
 test_accuracy = { article = 0.9688, at_least = 0.9688 }      # or near = ..., within = ...
 """
 
@@ -17,12 +17,13 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from xpnet.command.options import DEPENDENTS, NEUTRAL, Options
+from xpnet.command.formats import format_percent
+from xpnet.command.options import DEPENDENTS, NEUTRAL, Options, update_names
 from xpnet.data import NAMES
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import LOSSES
 
-__all__ = ["Expected", "Printed", "Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Expected", "Printed", "Recipe", "format_result", "load_recipe", "recipe_names"]
 
 _HINTS = get_type_hints(Options)
 _FIGURES = [
@@ -41,31 +42,45 @@ class Printed:
 
 @dataclass(frozen=True)
 class Expected:
-    """A figure at the end of a run: what the article has, and what counts as the same."""
+    """A result at the end of a run: the article's value, and the tolerance of the comparison."""
 
     article: float
     at_least: float | None = None
     near: float | None = None
     within: float = 0.0
 
-    def __str__(self) -> str:
-        if self.at_least is not None:
-            return f"at least {self.at_least:g}"
-        return "anything" if self.near is None else f"{self.near:g}, give or take {self.within:g}"
+    @property
+    def has_tolerance(self) -> bool:
+        """Whether there is anything to compare with."""
+        return self.at_least is not None or self.near is not None
 
-    def agrees(self, figure: float) -> bool:
-        """Whether this figure counts as the article's."""
+    def describe(self, name: str) -> str:
+        """Return which values of the result `name` agree with the article's."""
         if self.at_least is not None:
-            return figure >= self.at_least
-        return self.near is None or abs(figure - self.near) <= self.within
+            return f"at least {format_result(self.at_least, name)}"
+        if self.near is None:
+            return "any value"
+        within = f"{100 * self.within:g} %" if name.endswith("accuracy") else f"{self.within:g}"
+        return f"{format_result(self.near, name)} ± {within}"
+
+    def agrees(self, value: float) -> bool:
+        """Whether this value agrees with the article's."""
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.near is None or abs(value - self.near) <= self.within
+
+
+def format_result(value: float, name: str) -> str:
+    """Return an accuracy as a percentage and any other result as a number."""
+    return format_percent(value, exact=True) if name.endswith("accuracy") else f"{value:.6g}"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published network: how to train it, and what is known to come out.
+    """A network, how to train it, and the results to expect.
 
     Attributes:
-        name: what `--recipe` was given.
+        name: the argument of `--recipe`.
         options: values for fields of `Options`, as TOML holds them; the others keep their defaults.
     """
 
@@ -76,11 +91,11 @@ class Recipe:
     printed: Printed | None
     expected: dict[str, Expected]
 
-    def options_with(self, given: dict[str, Any]) -> Options:
+    def override(self, given: dict[str, Any]) -> Options:
         """Return the recipe's options, overridden by those given.
 
         Raises:
-            InputError: the recipe's data file does not exist, or `Options` refuses the outcome.
+            InputError: the recipe's data file does not exist, or `Options` raises it.
         """
         dropped = {name for owner in given for name in DEPENDENTS.get(owner, ())}
         options = Options.from_dict({k: v for k, v in self.options.items() if k not in dropped} | given)
@@ -91,19 +106,19 @@ class Recipe:
         ):
             raise InputError(
                 f"{self.name}: options: data: {options.data}: no such file; "
-                f"name it from the folder you are in, or give --data FILE or one of {', '.join(NAMES)}"
+                f"give a path relative to the current folder, or --data FILE or one of {', '.join(NAMES)}"
             )
         return options
 
     def is_followed_by(self, options: Options) -> bool:
-        """Whether a run with these options should come to the recipe's figures."""
+        """Whether a run with these options should give the recipe's results."""
         mine, theirs = asdict(Options.from_dict(self.options)), asdict(options)
         return all(mine[name] == theirs[name] for name in mine if name not in NEUTRAL)
 
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with xpnet."""
-    names = [file.name for file in _folder().iterdir()]
+    names = [file.name for file in _get_folder().iterdir()]
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
@@ -112,7 +127,7 @@ def load_recipe(name_or_file: str) -> Recipe:
 
     Raises:
         InputError: an unknown name, a missing or broken file, an unknown key, a value of the wrong type, or
-            one that `Options` refuses; the message names file and key, what was expected and what was found.
+            one for which `Options` raises it; the message names file and key, what was expected and found.
     """
     file: Traversable
     if name_or_file.endswith(".toml"):
@@ -120,7 +135,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         if not file.is_file():
             raise InputError(f"{file}: no such file")
     else:
-        file = _folder() / f"{choose('recipe', name_or_file, recipe_names())}.toml"
+        file = _get_folder() / f"{choose('recipe', name_or_file, recipe_names())}.toml"
     place = name_or_file
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -130,7 +145,7 @@ def load_recipe(name_or_file: str) -> Recipe:
         raise InputError(f"{place}: cannot be read: {error.strerror}") from None
 
     _check(place, content, {"title": str, "note": str, "options": dict, "printed": dict, "expected": dict})
-    options = content.get("options", {})
+    options = update_names(content.get("options", {}))
     if options.get("batch_size") == "full":
         options["batch_size"] = None
     _check(f"{place}: options", options, _HINTS)
@@ -142,23 +157,23 @@ def load_recipe(name_or_file: str) -> Recipe:
         raise InputError(f"{place}: options: {error}") from None
     if "printed" in content and not classifies:
         raise InputError(
-            f"{place}: printed: expected a loss of classes, for the cost is one of probabilities"
+            f"{place}: printed: expected a classification loss, because the cost is one of probabilities"
         )
     return Recipe(
         name_or_file,
         content.get("title", ""),
         content.get("note", "").strip(),
         options,
-        _printed(f"{place}: printed", content.get("printed")),
-        {name: _expected(f"{place}: expected.{name}", table) for name, table in expected.items()},
+        _read_printed(f"{place}: printed", content.get("printed")),
+        {name: _read_expected(f"{place}: expected.{name}", table) for name, table in expected.items()},
     )
 
 
-def _folder() -> Traversable:
+def _get_folder() -> Traversable:
     return files("xpnet.command.recipes")
 
 
-def _printed(place: str, table: dict[str, Any] | None) -> Printed | None:
+def _read_printed(place: str, table: dict[str, Any] | None) -> Printed | None:
     if table is None:
         return None
     _check(place, table, {"every": int, "decimals": int, "lines": list[list[float]]}, required=True)
@@ -170,7 +185,7 @@ def _printed(place: str, table: dict[str, Any] | None) -> Printed | None:
     return Printed(**table)
 
 
-def _expected(place: str, table: dict[str, Any]) -> Expected:
+def _read_expected(place: str, table: dict[str, Any]) -> Expected:
     _check(place, table, get_type_hints(Expected))
     if "article" not in table:
         raise InputError(f"{place}: the key article is missing")
@@ -180,32 +195,32 @@ def _expected(place: str, table: dict[str, Any]) -> Expected:
 
 
 def _check(place: str, table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
-    """Raise InputError unless each key of `table` is one of `hints`, and its value of that type."""
+    """Raise InputError unless each key of `table` is one of `hints` and its value has that type."""
     for key, value in table.items():
         try:
             choose("key", key, hints)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-        if not _fits(value, hints[key]):
-            raise InputError(f"{place}: {key}: expected {_described(hints[key])}, found {value!r}")
+        if not _has_type(value, hints[key]):
+            raise InputError(f"{place}: {key}: expected {_describe_type(hints[key])}, found {value!r}")
     for key in hints if required else ():
         if key not in table:
             raise InputError(f"{place}: the key {key} is missing")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is UnionType:
-        return value is None or any(_fits(value, option) for option in get_args(hint))
+        return value is None or any(_has_type(value, option) for option in get_args(hint))
     if get_origin(hint) in (tuple, list):
-        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+        return isinstance(value, list) and all(_has_type(item, get_args(hint)[0]) for item in value)
     return type(value) is hint or (hint is float and type(value) is int)
 
 
-def _described(hint: Any) -> str:
+def _describe_type(hint: Any) -> str:
     if get_origin(hint) is UnionType:
-        return " or ".join(_described(option) for option in get_args(hint) if option is not NoneType)
+        return " or ".join(_describe_type(option) for option in get_args(hint) if option is not NoneType)
     if get_origin(hint) in (tuple, list):
-        noun, of, rest = _described(get_args(hint)[0]).removeprefix("a ").partition(" of ")
+        noun, of, rest = _describe_type(get_args(hint)[0]).removeprefix("a ").partition(" of ")
         return f"a list of {noun}s{of}{rest}"
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
     return names[hint]

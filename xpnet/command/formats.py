@@ -1,0 +1,42 @@
+"""How the command line writes the command that was typed, counts, percentages and losses."""
+
+import shlex
+import sys
+from pathlib import Path
+
+__all__ = ["format_command", "format_count", "format_loss", "format_percent", "format_score"]
+
+
+def format_command(name: str = "") -> str:
+    """Return how to call `xpnet <name>` in the way in which this process was started.
+
+    One of `xpnet train`, `python -m xpnet train` and `python scripts/train.py`.
+    """
+    program = Path(sys.argv[0])
+    python = Path(sys.executable or "python").name.removesuffix(".exe")
+    if name and program.name in ("train.py", "predict.py"):
+        return f"{python} {shlex.quote(str(program.with_name(name + '.py')))}"
+    if (program.parent.name, program.name) == ("xpnet", "__main__.py"):
+        return f"{python} -m xpnet {name}".rstrip()
+    return f"xpnet {name}".rstrip()
+
+
+def format_count(n: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 epoch` or `2,050 steps`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def format_percent(share: float, *, exact: bool = False) -> str:
+    """Return a share of 1 as a percentage with two decimals, or more where `exact` and it has more."""
+    rounded = f"{100 * share:.2f}"
+    return f"{max(rounded, f'{100 * share:.6g}', key=len) if exact else rounded} %"
+
+
+def format_loss(loss: float) -> str:
+    """Return a loss with four decimals, or with four digits where it is huge."""
+    return f"{loss:.4f}" if abs(loss) < 1e5 else f"{loss:.4g}"
+
+
+def format_score(score: float, name: str) -> str:
+    """Return an accuracy as a percentage and any other score with four decimals."""
+    return format_percent(score) if name == "accuracy" else f"{score:.4f}"
