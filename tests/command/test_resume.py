@@ -133,6 +133,18 @@ def test_the_same_seed_gives_the_same_bits(train, tmp_path, dtype, options):
     assert bits(tmp_path / "other") != bits(tmp_path / "one")
 
 
+def test_another_seed_is_another_shuffle(train, tmp_path):
+    # The same weights and the same rows to begin with.
+    options = "--data data.npz --hidden none --init zeros --validation 0 --epochs 1 --batch-size"
+    for seed in (3, 4):
+        train(f"{options} 5 --seed {seed} --out small-{seed}")
+        train(f"{options} full --seed {seed} --out full-{seed}")
+    assert bits(tmp_path / "small-3") != bits(tmp_path / "small-4")
+    for name, (dtype, _, values) in bits(tmp_path / "full-3").items():
+        other = bits(tmp_path / "full-4")[name][2]
+        np.testing.assert_allclose(np.frombuffer(values, dtype), np.frombuffer(other, dtype), atol=1e-6)
+
+
 def test_checkpoints_change_nothing(train, tmp_path):
     for n in (1, 7):
         train(f"--data data.npz --epochs 4 --checkpoint-every {n} --out every-{n}")

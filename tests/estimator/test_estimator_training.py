@@ -205,6 +205,23 @@ def test_partial_fit_goes_on_counting_steps_and_a_new_fit_does_not():
     assert seen == list(range(1, STEPS_PER_EPOCH + 1))
 
 
+@each_solver
+def test_each_fit_of_a_warm_start_begins_the_schedule_again(solver):
+    seen = []
+
+    def rate(t):
+        seen.append(t)
+        return cosine(t, lr=0.01, total=3 * STEPS_PER_EPOCH)
+
+    settings = {"max_iter": 3, "warm_start": True} | solver | {"learning_rate_init": 0.01}
+    by_hand, named = (
+        classifier(learning_rate=schedule, **settings).fit(X, CLASSES).fit(X, CLASSES)
+        for schedule in (rate, "cosine")
+    )
+    assert seen == 2 * list(range(1, 3 * STEPS_PER_EPOCH + 1))
+    assert_same_fit(named, by_hand)
+
+
 @pytest.mark.parametrize(("name", "function"), [("cosine", cosine), ("one_cycle", one_cycle)])
 @each_solver
 def test_a_schedule_by_name_lasts_for_the_whole_fit(name, function, solver):
@@ -437,6 +454,10 @@ def test_early_stopping_keeps_the_best_of_a_fit_that_diverges(make, y):
     calm = make(early_stopping=True, learning_rate=rate, max_iter=2).fit(X, y)
     assert parameters(model).tolist() == parameters(calm).tolist()
     assert model.best_validation_score_ == max(calm.validation_scores_)
+    # The epoch that diverged is in each record.
+    assert model.n_iter_ == 3
+    for curve in ("loss_curve_", "validation_scores_", "validation_loss_curve_"):
+        np.testing.assert_array_equal(getattr(model, curve), [*getattr(calm, curve), np.nan])
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["set-aside", "given"])
