@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from xpnet.backends.libraries import LIBRARIES
+from xpnet.backends import LIBRARIES
 from xpnet.command.options import Options
 from xpnet.command.recipes import load_recipe, recipe_names
 from xpnet.command.report import Progress
