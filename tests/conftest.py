@@ -14,6 +14,8 @@ from xpnet.backends import LIBRARIES, resolve
 from xpnet.backends.jax import Jax
 from xpnet.command.cli import main
 
+pytest.register_assert_rewrite("problems")  # tests/estimator/problems.py has assertions, too
+
 
 class Place(Enum):
     """(test id, backend, device, dtype)"""

@@ -12,7 +12,7 @@ import pytest
 from xpnet.backends import Backend, resolve
 from xpnet.backends.accelerate import Replay, plan, record
 from xpnet.errors import InputError
-from xpnet.estimator.objective import network
+from xpnet.estimator.objective import make_network
 from xpnet.maths.losses import LOSSES, Loss, quantile, squared_error
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS, identity
@@ -254,7 +254,7 @@ def test_the_networks_of_the_estimators(loss, out_activation):
         label_smoothing=0.1,
         quantile=0.3,
     )
-    mlp = network(settings, (5, 7, 3), numpy_as(Plain))
+    mlp = make_network(settings, (5, 7, 3), numpy_as(Plain))
     compare_replayed(mlp, Adam(epsilon_hat=True), problem(mlp, weighted=True))
 
 

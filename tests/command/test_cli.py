@@ -47,7 +47,7 @@ def command(*words, cwd, **environment):
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"} | environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=600,  # a guard: a busy machine is slow
     )
     return Result(done.returncode, done.stdout, done.stderr)
 
@@ -103,12 +103,13 @@ def assert_refused(result, *words, status=2):
 
 
 def test_the_main_job(tmp_path):
-    began = time.monotonic()
-    result = command(TRAIN, cwd=tmp_path)
-    seconds = time.monotonic() - began
+    began, before = time.monotonic(), os.times()
+    result = command(TRAIN, cwd=tmp_path, OMP_NUM_THREADS="1")
+    seconds, after = time.monotonic() - began, os.times()
 
     assert result.status == 0, result.err
-    assert seconds < 10
+    # Of the processor, not of the clock: others may be busy on the same machine.
+    assert sum(after[2:4]) - sum(before[2:4]) < 10
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-digits", folder.name)
     names = {path.name for path in folder.iterdir()}

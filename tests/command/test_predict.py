@@ -62,7 +62,7 @@ def script(model, *files, cwd):
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=600,  # a guard: a busy machine is slow
     )
     return done.returncode, done.stdout, done.stderr
 

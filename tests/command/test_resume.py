@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,19 @@ from xpnet.command.progress import Progress
 from xpnet.training.checkpoint import load_model, load_state
 
 REPOSITORY = Path(__file__).parents[2]
+# A new Python imports for half a second. This one has done so, and runs each line in a copy of itself.
+FORKS = """
+import os, sys
+from xpnet.command.cli import main
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        os._exit(main(line.split()))
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
 # 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. The 14400 steps
 # take about a second; saved after each one they take far longer than all the kills.
+HANGS = 600  # seconds: only a guard, for a busy machine is slow
 LONG = "--data data.npz --batch-size 1 --epochs 400 --hidden 8 --optimizer momentum --schedule one_cycle"
 
 
@@ -71,15 +83,21 @@ def start(folder, options):
     )
 
 
-def wait_for(process, done, every=0.001):
+def wait_for(done, ended, every=0.001):
     """Wait until `done()`; return False if the process ended before."""
-    end = time.monotonic() + 60
     while not done():
-        if process.poll() is not None:
+        if ended():
             return False
-        assert time.monotonic() < end, "nothing happened in a minute"
         time.sleep(every)
     return True
+
+
+def is_gone(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def checkpoint(folder):
@@ -131,6 +149,18 @@ def test_the_same_seed_gives_the_same_bits(train, tmp_path, dtype, options):
     assert_same_run(tmp_path / "one", tmp_path / "two")
     train(f"{options} --dtype {dtype} --seed 4 --out other")
     assert bits(tmp_path / "other") != bits(tmp_path / "one")
+
+
+def test_another_seed_is_another_shuffle(train, tmp_path):
+    # The same weights and the same rows to begin with.
+    options = "--data data.npz --hidden none --init zeros --validation 0 --epochs 1 --batch-size"
+    for seed in (3, 4):
+        train(f"{options} 5 --seed {seed} --out small-{seed}")
+        train(f"{options} full --seed {seed} --out full-{seed}")
+    assert bits(tmp_path / "small-3") != bits(tmp_path / "small-4")
+    for name, (dtype, _, values) in bits(tmp_path / "full-3").items():
+        other = bits(tmp_path / "full-4")[name][2]
+        np.testing.assert_allclose(np.frombuffer(values, dtype), np.frombuffer(other, dtype), atol=1e-6)
 
 
 def test_checkpoints_change_nothing(train, tmp_path):
@@ -240,9 +270,11 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
     folder = tmp_path / "a run"
     records = folder / "history.jsonl"
     process = start(tmp_path, f"{LONG} --out 'a run'")
-    trains = wait_for(process, lambda: records.exists() and records.stat().st_size > 0)
+    trains = wait_for(
+        lambda: records.exists() and records.stat().st_size > 0, lambda: process.poll() is not None
+    )
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANGS)
     assert trains, f"the run was over before it could be interrupted: {err}"
     assert process.returncode == 130, err
     assert "Traceback" not in err
@@ -262,7 +294,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
         check=False,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, ground / "whole")
@@ -279,21 +311,31 @@ def test_killed_twenty_times_and_resumed(train, ground, tmp_path):
     def stamp():
         return path.stat().st_mtime_ns if path.exists() else None
 
-    for kill in range(20):
-        where = f"kill {kill}, delays of seed {seed}"
-        before = stamp()
-        process = start(tmp_path, options)
-        # Measured from the first checkpoint, not from the start: each round gets somewhere, on any machine.
-        wait_for(process, lambda before=before: stamp() != before)
-        time.sleep(delays.uniform(0, 0.05))
-        if kill % 2:  # in the middle of writing a checkpoint, as near as can be
-            wait_for(process, part.exists, every=0)
-        process.kill()
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, f"{where}: ended by itself: {err}"
-        reached = checkpoint(folder).step
-        assert reached > step, where
-        step, options = reached, "--resume killed --checkpoint-every 1"
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as forks:
+        for kill in range(20):
+            where = f"kill {kill}, delays of seed {seed}"
+            before = stamp()
+            print(*words(options), file=forks.stdin, flush=True)
+            process = int(forks.stdout.readline())
+            ended = partial(is_gone, process)
+            # From the first checkpoint on, not from the start: each round gets somewhere, on any machine.
+            wait_for(lambda before=before: stamp() != before, ended)
+            time.sleep(delays.uniform(0, 0.05))
+            if kill % 2:  # in the middle of writing a checkpoint, as near as can be
+                wait_for(part.exists, ended, every=0)
+            assert not ended(), f"{where}: ended by itself"
+            os.kill(process, signal.SIGKILL)
+            assert os.WTERMSIG(int(forks.stdout.readline())) == signal.SIGKILL, f"{where}: ended by itself"
+            reached = checkpoint(folder).step
+            assert reached > step, where
+            step, options = reached, "--resume killed --checkpoint-every 1"
 
     assert step < 400 * 36
     train("--resume killed --checkpoint-every 1000000")

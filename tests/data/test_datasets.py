@@ -417,6 +417,15 @@ def test_mat_table_keeps_its_columns_and_labels(tmp_path):
     assert {tuple(row) for row in data.X_train} <= {tuple(row) for row in X}
 
 
+def test_mat_keeps_the_several_targets_of_a_row(tmp_path):
+    X = np.random.default_rng(0).normal(size=(100, 4))
+    savemat(tmp_path / "t.mat", {"X": X, "y": X[:, :2] - X[:, 2:]})
+    data = load(tmp_path / "t.mat", numeric_targets=True)
+    assert data.classes is None
+    assert len(data.y_train) + len(data.y_test) == 100
+    np.testing.assert_array_equal(data.y_train, data.X_train[:, :2] - data.X_train[:, 2:])
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [

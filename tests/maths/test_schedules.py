@@ -79,14 +79,17 @@ def test_warm_up_goes_on_with_the_first_step_of_what_it_leads_to():
     assert warm_up(1, schedule=after, steps=0) == 0.2
 
 
-def test_inverse_scaling():
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [({}, {}), ({"power": 0.3}, {"power_t": 0.3})], ids=["default", "0.3"]
+)
+def test_inverse_scaling(ours, theirs):
     sgd = pytest.importorskip("sklearn.neural_network._stochastic_optimizers").SGDOptimizer
-    theirs = sgd([], learning_rate_init=0.2, lr_schedule="invscaling", power_t=0.5)
+    optimizer = sgd([], learning_rate_init=0.2, lr_schedule="invscaling", **theirs)
     expected = [0.2]
     for t in range(1, TOTAL):
-        theirs.iteration_ends(t)
-        expected.append(theirs.learning_rate)
-    assert rates(inverse_scaling, power=0.5) == pytest.approx(expected)
+        optimizer.iteration_ends(t)
+        expected.append(optimizer.learning_rate)
+    assert rates(inverse_scaling, **ours) == pytest.approx(expected)
 
 
 def test_constant():

@@ -54,7 +54,7 @@ def history(epochs, score="validation_accuracy"):
 def words(figure):
     """Return the text and extent of every word of a drawn figure."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()  # which places the words just as well, in half the time
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     # Axes switched off, and ticks beyond the limits, own texts that are not drawn.
     boxes = [(text, text.get_tightbbox(canvas.get_renderer())) for text in texts]

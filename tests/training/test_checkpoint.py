@@ -93,7 +93,7 @@ def test_a_state_comes_back_bit_for_bit(path, library, dtype, best, moments):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("picture", [(2, 2), None])
+@pytest.mark.parametrize("picture", [(2, 2), (1, 4), None])
 def test_a_model_comes_back_bit_for_bit(path, dtype, picture):
     model = a_model(dtype=dtype, picture=picture)
     save_model(path, model)
