@@ -1,12 +1,20 @@
-"""What can be known of CUDA graphs without a GPU: the arguments of a product, and that they are off."""
+"""CUDA graphs: their products, with a cuBLAS made of NumPy, and captured steps on a CUDA device if any."""
 
+import ctypes
+import subprocess
+import sys
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from xpnet import MLP, Adam, epochs
 from xpnet.backends import resolve
-from xpnet.backends.accelerate.cublas import gemm
+from xpnet.backends.accelerate import Replay, cublas
+from xpnet.backends.accelerate.cublas import Capturable, gemm
+from xpnet.errors import BackendError
+from xpnet.training import start
 
 
 def by_columns(pointer, ld, rows, columns):
@@ -64,13 +72,196 @@ def test_arguments_of_a_product(n, k, m, layouts):
 
 def test_a_matrix_with_gaps_both_ways_is_refused():
     with pytest.raises(
-        ValueError, match=r"strides \(96, 16\) of a matrix \(3, 6\): expected rows or columns"
+        ValueError, match=r"strides \(96, 16\) of a matrix \(3, 6\): expected contiguous rows or columns"
     ):
         gemm(np.zeros((3, 12))[:, ::2], np.zeros((6, 2)))
+
+
+class DeviceArray(np.ndarray):
+    """A NumPy array with the attributes of CuPy's that `Capturable` reads."""
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self.ctypes.data)
+
+
+def device_empty(shape, dtype):
+    return np.full(shape, 111, dtype).view(DeviceArray)
+
+
+CUPY = SimpleNamespace(
+    cuda=SimpleNamespace(runtime=SimpleNamespace(runtimeGetVersion=lambda: 12090)),
+    empty=device_empty,
+    float32=np.float32,
+    uint8=np.uint8,
+)
+HANDLE, STREAM = 0x1234, 0x5678
+
+
+class CuBLAS:
+    """The functions of cuBLAS that are called, on memory of the host, with a record of the calls."""
+
+    def __init__(self):
+        self.calls, self.status = [], 0
+
+    def cublasCreate_v2(self, handle):
+        handle._obj.value = HANDLE
+        return self.status
+
+    def cublasSetStream_v2(self, handle, stream):
+        self.calls.append(("stream", handle.value, stream.value))
+        return self.status
+
+    def cublasSetWorkspace_v2(self, handle, pointer, size):
+        memory = (ctypes.c_uint8 * size.value).from_address(pointer.value)
+        self.calls.append(("workspace", handle.value, size.value, memory[0], memory[size.value - 1]))
+        return self.status
+
+    def cublasSgemm_v2(self, *arguments):
+        return self.gemm(ctypes.c_float, *arguments)
+
+    def cublasDgemm_v2(self, *arguments):
+        return self.gemm(ctypes.c_double, *arguments)
+
+    def gemm(self, number, handle, trans_a, trans_b, m, n, k, alpha, a, ld_a, b, ld_b, beta, c, ld_c):
+        """Compute C = alpha op(A) op(B) + beta C, all by columns, as NETLIB documents gemm."""
+        self.calls.append((number, handle.value))
+        assert {type(alpha._obj), type(beta._obj)} == {number}
+
+        def matrix(pointer, ld, rows, columns):
+            assert ld >= rows
+            numbers = (number * (ld * (columns - 1) + rows)).from_address(pointer.value)
+            return by_columns(np.frombuffer(numbers, number), ld, rows, columns)
+
+        left = matrix(a, ld_a, *((k, m) if trans_a else (m, k)))
+        right = matrix(b, ld_b, *((n, k) if trans_b else (k, n)))
+        out = matrix(c, ld_c, m, n)
+        ab = (left.T if trans_a else left) @ (right.T if trans_b else right)
+        out[...] = alpha._obj.value * ab + (beta._obj.value * out if beta._obj.value else 0.0)
+        return self.status
+
+
+@pytest.fixture
+def library(monkeypatch):
+    library = CuBLAS()
+    monkeypatch.setattr(cublas, "_load_cublas", lambda major: {12: library}[major])
+    return library
+
+
+def capturable():
+    return Capturable(np, CUPY, SimpleNamespace(ptr=STREAM))
+
+
+@pytest.mark.parametrize("layouts", list(product(LAYOUTS, repeat=2)), ids=names)
+@pytest.mark.parametrize("shape", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1)], ids=str)
+@pytest.mark.parametrize(("dtype", "number"), [("float32", ctypes.c_float), ("float64", ctypes.c_double)])
+def test_a_product_is_computed_by_cublas(dtype, number, shape, layouts, library):
+    xp = capturable()
+    rng = np.random.default_rng(0)
+    n, k, m = shape
+    matrices = zip(layouts, [(n, k), (k, m)], strict=True)
+    a, b = (lay_out(rng.random(size).astype(dtype)).view(DeviceArray) for lay_out, size in matrices)
+    c = xp.matmul(a, b)
+    assert c == pytest.approx(np.asarray(a) @ np.asarray(b), rel=1e-6)
+    assert c.dtype == dtype
+    assert library.calls == [
+        ("stream", HANDLE, STREAM),
+        ("workspace", HANDLE, 2**25, 111, 111),
+        (number, HANDLE),
+    ]
+
+
+def test_what_is_no_product_of_matrices_is_left_to_cupy(library):
+    xp = capturable()
+    v = np.arange(3.0)
+    assert xp.matmul(v, v) == 5.0
+    assert (xp.matmul(np.ones((2, 3)), v) == [3.0, 3.0]).all()
+    assert xp.exp is np.exp
+    assert len(library.calls) == 2  # stream and workspace
+
+
+def test_an_error_of_cublas_is_raised(library):
+    xp = capturable()
+    library.status = 7
+    a = np.ones((2, 2)).view(DeviceArray)
+    with pytest.raises(RuntimeError, match="cuBLAS returned status 7"):
+        xp.matmul(a, a)
+    with pytest.raises(RuntimeError, match="cuBLAS returned status 7"):
+        capturable()
 
 
 def test_the_cpu_captures_nothing(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setenv("XPNET_CUDA_GRAPH", "1")
-    step = resolve("cpu", "torch").compile_step(lambda *state, xp: xp, 1000)
+    step = resolve("cpu", "torch").compile_step(lambda *state, xp: xp, 1000, 10)
     assert step() is resolve("cpu", "torch").xp
+
+
+# On a CUDA device, or an emulated one: `pytest --device cuda`
+
+
+@pytest.fixture
+def cupy_backend(request, monkeypatch):
+    if request.config.getoption("--device") != "cuda":
+        pytest.skip("needs --device cuda")
+    try:
+        backend = resolve("cuda", "cupy", "float64")
+    except BackendError as problem:
+        pytest.skip(str(problem))
+    monkeypatch.setenv("XPNET_CUDA_GRAPH", "1")
+    return backend
+
+
+class NewArrays(Adam):
+    """Adam, except that it returns new arrays, as on a graph those are in the graph's own memory."""
+
+    def update(self, theta, g, moments, coefficients, *, xp):
+        theta, moments = super().update(theta, g, moments, coefficients, xp=xp)
+        return theta + 0.0, tuple(m + 0.0 for m in moments)
+
+
+def train(backend, optimizer):
+    mlp, rng = MLP((5, 7, 3)), np.random.default_rng(0)
+    data = (backend.asarray(x) for x in (rng.random((20, 5)), rng.dirichlet(np.ones(3), 20)))
+    state = start(mlp.init(0), optimizer, backend=backend)
+    settings = {"schedule": lambda t: 0.05, "n_epochs": 3, "batch_size": 6}
+    for _ in epochs(mlp, optimizer, state, *data, backend=backend, **settings):
+        pass
+    return state.theta
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), NewArrays()], ids=["in-place", "new"])
+def test_a_captured_step_on_cupy(optimizer, cupy_backend, monkeypatch):
+    made = []
+    compile_step = type(cupy_backend).compile_step
+    monkeypatch.setattr(
+        type(cupy_backend), "compile_step", lambda *args: made.append(compile_step(*args)) or made[-1]
+    )
+    theta = train(cupy_backend, optimizer)
+    expected = train(resolve("cpu", "numpy", "float64"), optimizer)
+    assert theta.get() == pytest.approx(expected, rel=1e-9)
+    assert isinstance(made[0], Replay)
+    assert len(made[0].fixed) == 2  # six rows, and two
+    assert None not in made[0].fixed.values()
+
+
+def test_a_captured_step_on_cupy_gives_its_memory_back(cupy_backend):
+    free = cupy_backend.free_bytes
+    import cupy
+
+    def train_and_forget():
+        train(cupy_backend, NewArrays())
+        cupy.get_default_memory_pool().free_all_blocks()
+        return free()
+
+    train_and_forget()  # compiles kernels
+    assert train_and_forget() == train_and_forget()
+
+
+def test_cublas_is_found_before_cupy_has_loaded_it(cupy_backend):
+    code = (
+        "import cupy; from xpnet.backends.accelerate.cublas import Capturable; "
+        "import array_api_compat.cupy as xp; Capturable(xp, cupy, cupy.cuda.Stream())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

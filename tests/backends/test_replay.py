@@ -1,7 +1,7 @@
 """On NumPy a training step is recorded once and replayed: with the plain step's numbers, in less memory."""
 
 import tracemalloc
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -9,15 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from xpnet.backends import Backend, resolve
-from xpnet.backends.accelerate import Replay, plan, record
+from xpnet.backends import resolve
+from xpnet.backends.accelerate import Replay, plan
+from xpnet.backends.numpy import NumPy
+from xpnet.backends.torch import Torch
 from xpnet.errors import InputError
 from xpnet.estimator.objective import make_network
 from xpnet.maths.losses import LOSSES, Loss, quantile, squared_error
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS, identity
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
-from xpnet.training import epochs, start
+from xpnet.training import epochs, evaluate, keep_best, restore_best, start, stop_early, validate
 
 N, BATCH = 20, 6  # batches of 6, 6, 6 and 2 rows; 8 steps in two epochs
 ALL_LOSSES = {**LOSSES, "quantile": quantile(0.3)}
@@ -37,21 +39,21 @@ OPTIMIZERS = {
 }
 
 
-class Plain(Backend):
+class Plain(NumPy):
     """A backend that takes each step as it is written."""
 
-    def compile_step(self, step, n_steps):
+    def compile_step(self, step, n_steps, steps_per_epoch):
         return partial(step, xp=self.xp)
 
 
 @dataclass(frozen=True)
-class Watched(Backend):
+class Watched(NumPy):
     """A backend that keeps what it made of the steps."""
 
     replays: list = field(default_factory=list)
 
-    def compile_step(self, step, n_steps):
-        self.replays.append(super().compile_step(step, 1000))
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        self.replays.append(super().compile_step(step, 1000, steps_per_epoch))
         return self.replays[-1]
 
     @property
@@ -61,8 +63,9 @@ class Watched(Backend):
 
 def numpy_as(kind, dtype="float64", block=None):
     """Return the NumPy backend as one of this kind, whose updates go in blocks of this size."""
-    backend = kind(**vars(resolve("cpu", "numpy", dtype)))
-    return replace(backend, block=block or backend.block)
+    if block is not None:
+        kind = type(kind.__name__, (kind,), {"block": block})
+    return kind(**vars(resolve("cpu", "numpy", dtype)))
 
 
 def rate(t):
@@ -93,7 +96,14 @@ def run(backend, mlp, optimizer, data, **options):
 
     settings = {"schedule": rate, "n_epochs": 2, "batch_size": BATCH} | options
     state = start(mlp.init(1), optimizer, backend=backend)
-    yield from epochs(mlp, optimizer, state, *data, backend=backend, after_step=note, **settings)
+    validation, patience = (settings.pop(name, None) for name in ("validation", "patience"))
+    records = epochs(mlp, optimizer, state, *data, backend=backend, after_step=note, **settings)
+    if validation is not None:
+        records = validate(records, state, lambda: evaluate(mlp, state.theta, *validation, backend=backend))
+    if patience is not None:
+        records = stop_early(keep_best(records, state, backend=backend), state, patience=patience)
+    yield from records
+    restore_best(state, backend=backend)
     yield [state.theta, *state.moments, np.array(totals)]
 
 
@@ -122,22 +132,7 @@ def compare(mlp, optimizer, data, *, dtype="float64", block=None, **options):
 def compare_replayed(*args, **options):
     plans = compare(*args, **options)
     assert plans
-    assert not any(isinstance(plan, partial) for plan in plans), "the step was not recorded"
-
-
-@pytest.fixture
-def piece(request, monkeypatch):
-    """So many bytes of an array at once, in place of what suits the cache."""
-    monkeypatch.setattr(record, "PIECE_BYTES", request.param)
-    monkeypatch.setattr(plan, "_LINE", 1 if request.param < 1000 else 64)
-
-
-def in_pieces(*sizes):
-    def decorate(test):
-        test = pytest.mark.usefixtures("piece")(test)
-        return pytest.mark.parametrize("piece", sizes, indirect=True)(test)
-
-    return decorate
+    assert None not in plans, "the step was not recorded"
 
 
 each_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -145,9 +140,9 @@ weighted_or_not = pytest.mark.parametrize("weighted", [False, True], ids=["plain
 
 
 def test_numpy_replays_and_other_libraries_do_not():
-    assert isinstance(resolve("cpu", "numpy").compile_step(squared_error, 1000), Replay)
+    assert isinstance(resolve("cpu", "numpy").compile_step(squared_error, 1000, 10), Replay)
     pytest.importorskip("array_api_strict")
-    assert isinstance(resolve("cpu", "array_api_strict").compile_step(squared_error, 1000), partial)
+    assert isinstance(resolve("cpu", "array_api_strict").compile_step(squared_error, 1000, 10), partial)
 
 
 @each_dtype
@@ -165,7 +160,7 @@ def test_each_activation(activation, dtype):
     compare_replayed(mlp, SGD(0.9), problem(mlp, dtype=dtype), dtype=dtype)
 
 
-@pytest.mark.parametrize("block", [None, 10, 41])
+@pytest.mark.parametrize("block", [None, 4, 11])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_each_optimizer(optimizer, block):
     mlp = MLP((5, 7, 3), "tanh", "squared_error")
@@ -258,48 +253,11 @@ def test_the_networks_of_the_estimators(loss, out_activation):
     compare_replayed(mlp, Adam(epsilon_hat=True), problem(mlp, weighted=True))
 
 
-# Pieces
-
-
-@each_dtype
-@in_pieces(8, 40, 200, 1000)
-@pytest.mark.parametrize("loss", ALL_LOSSES)
-def test_each_loss_in_pieces(loss, dtype):
-    # With 37 rows and widths like these the pieces are of all kinds: one row, equal ones, a smaller last one.
-    mlp = MLP((5, 7, 11, 3), ("relu", "tanh"), ALL_LOSSES[loss], l2=0.1)
-    data = problem(mlp, weighted=True, n=37, dtype=dtype)
-    compare_replayed(mlp, SGD(0.9), data, dtype=dtype, batch_size=16)
-
-
-@each_dtype
-@in_pieces(8, 40, 200, 1000)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_each_activation_in_pieces(activation, dtype):
-    mlp = MLP((5, 7, 11, 3), activation)
-    compare_replayed(mlp, SGD(0.9), problem(mlp, n=37, dtype=dtype), dtype=dtype, batch_size=16)
-
-
-@in_pieces(8, 40, 200, 1000)
-@pytest.mark.parametrize("block", [None, 50, 61])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_each_optimizer_in_pieces(optimizer, block):
-    mlp = MLP((5, 17, 3), "tanh", "squared_error")
-    compare_replayed(mlp, optimizer, problem(mlp), block=block, clip_norm=1.0)
-
-
-@in_pieces(*range(16, 600, 24))
-def test_each_division_into_pieces(piece):
-    mlp = MLP((5, *range(3, 10), 4), DEEP)
-    X, Y, weight = problem(mlp, weighted=True, n=23)
-    compare_replayed(mlp, SGD(0.9), (X, Y.argmax(axis=1), weight), batch_size=23, block=100)
-
-
-def test_arrays_longer_than_a_piece():
-    mlp = MLP((30, 600, 500, 10), ("relu", "softplus"))  # theta has 324,110 elements, a block 65,536
+def test_parameters_longer_than_a_block():
+    mlp = MLP((30, 600, 500, 10), ("relu", "softplus"))
     data = problem(mlp, n=500)
     compare_replayed(mlp, Adam(), data, batch_size=300, n_epochs=1)
-    assert mlp.layout.n_parameters > 4 * numpy_as(Plain).block
-    assert record.PIECE_BYTES < 300 * 500 * 8 // 4
+    assert mlp.layout.n_parameters > 10 * numpy_as(Plain).block
 
 
 # Losses of one's own
@@ -677,7 +635,6 @@ def large_constants(z, Y, xp):
     return z + xp.minimum(1e300 * xp.abs(z), 3) - True * z * 0.5
 
 
-@in_pieces(8, 40, record.PIECE_BYTES)
 @parametrize(
     "f",
     [
@@ -918,7 +875,6 @@ def joins_and_writes_a_product(theta, g, lr, decay, xp):
     return new, ()
 
 
-@in_pieces(40, record.PIECE_BYTES)
 @parametrize(
     "f",
     [
@@ -948,17 +904,171 @@ def test_an_optimizer_written_in_an_unusual_way(f):
     compare(mlp, Own(n_moments, f), problem(mlp))
 
 
+# Steps that are not a fixed list of operations: noticed where the step is recorded again
+
+
+def takes_another_number(z, Y, xp, n):
+    return z * (1.0 + 0.01 * n)
+
+
+def takes_a_negative_zero(z, Y, xp, n):
+    return z + xp.maximum(-1.0, xp.minimum(1.0 / ((0.0 if n % 2 else -0.0) * xp.abs(z)), 1.0))
+
+
+def calls_another_function(z, Y, xp, n):
+    return (xp.tanh if n % 2 else xp.exp)(0.1 * z)
+
+
+def takes_another_array(z, Y, xp, n):
+    return z * 0.5 + 0.1 * (z if n % 2 else Y)
+
+
+def takes_another_part(z, Y, xp, n):
+    return z + z[:, n % 3 : n % 3 + 1]
+
+
+def takes_another_shape(z, Y, xp, n):
+    return z + xp.sum(z, axis=1, keepdims=True) if n % 2 else z + 0.5 * xp.sum(z * z, keepdims=True)
+
+
+def calls_more_functions(z, Y, xp, n):
+    for _ in range(n % 4):
+        z = z + 0.1
+    return z
+
+
+def calls_numpy_at_last(z, Y, xp, n):
+    return np.tanh(z) if n == 3 else xp.tanh(z)
+
+
+def counts_calls(f):
+    """Return f with the number of its calls for n."""
+    calls = iter(range(1, 1000))
+    return lambda z, Y, xp: f(z, Y, xp, next(calls))
+
+
+each_state = parametrize(
+    "f",
+    [
+        takes_another_number,
+        takes_a_negative_zero,
+        calls_another_function,
+        takes_another_array,
+        takes_another_part,
+        takes_another_shape,
+        calls_more_functions,
+    ],
+)
+
+
+@each_dtype
+@each_state
+@pytest.mark.parametrize("batch_size", [5, None])
+def test_a_loss_that_changes_at_each_call_trains_as_it_is_written(f, batch_size, dtype):
+    # From the first step on: each of the first two is recorded, and neither is repeated.
+    data = problem(network_around(None), dtype=dtype)
+    options = {"batch_size": batch_size, "n_epochs": 5}
+    expected = train(numpy_as(Plain, dtype), network_around(counts_calls(f)), Adam(), data, **options)
+    with pytest.warns(RuntimeWarning, match="a fixed list .* The step has changed") as caught:
+        found = train(numpy_as(Watched, dtype), network_around(counts_calls(f)), Adam(), data, **options)
+    check(found, expected, dtype)
+    assert len(caught) == 1
+    assert "repeated the list" not in str(caught[0].message)
+
+
+def train_with_a_number_per_epoch(backend, numbers, data):
+    """Train with a loss that multiplies z by the number of the epoch; return the loss of each epoch."""
+    factor = [numbers[0]]
+    mlp = network_around(lambda z, Y, xp: z * factor[0])
+    losses = []
+    for record in run(backend, mlp, SGD(0.9), data, n_epochs=len(numbers), schedule=lambda t: 1e-5):
+        if not isinstance(record, list):
+            losses.append(record.train_loss)
+            factor[0] = numbers[min(record.epoch, len(numbers) - 1)]
+    return losses
+
+
+@each_dtype
+def test_a_loss_that_changes_from_epoch_to_epoch_trains_as_it_is_written(dtype):
+    data = problem(network_around(None), dtype=dtype)
+    numbers = [1.0 + 0.1 * epoch for epoch in range(20)]
+    expected = train_with_a_number_per_epoch(numpy_as(Plain, dtype), numbers, data)
+    with pytest.warns(RuntimeWarning) as caught:
+        found = train_with_a_number_per_epoch(numpy_as(Watched, dtype), numbers, data)
+    assert found == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
+    assert [str(warning.message) for warning in caught] == [
+        "xpnet records a training step once, as a fixed list of array operations, and repeats it. The step "
+        "has changed: operation 8, multiply(array, 1.0), is now multiply(array, 1.1). From now on each step "
+        "runs as written, which is slower. Steps that repeated the list since the last check: 2"
+    ]
+
+
+def test_a_loss_that_changes_after_many_epochs_is_noticed_later():
+    # Of four steps per epoch, it is checked after 1, 4, 256, 512, ... steps, which are 64, 128, ... epochs.
+    data = problem(network_around(None))
+    numbers = [1.0] * 100 + [2.0] * 40
+    expected = train_with_a_number_per_epoch(numpy_as(Plain), numbers, data)
+    with pytest.warns(RuntimeWarning, match="since the last check: 255$") as caught:
+        found = train_with_a_number_per_epoch(numpy_as(Watched), numbers, data)
+    assert len(caught) == 1
+    assert found[:100] == pytest.approx(expected[:100], rel=1e-12)
+    assert found[100:128] == pytest.approx([found[99]] * 28, rel=0.1)
+    assert found[128:] == pytest.approx(expected[128:], rel=0.1)
+    assert expected[100] > 1.5 * expected[99]
+
+
+def test_a_loss_that_cannot_be_recorded_any_more():
+    mlp = network_around(counts_calls(calls_numpy_at_last))
+    data, options = problem(mlp), {"batch_size": 5}
+    with pytest.warns(RuntimeWarning, match="changed: it can no longer be recorded: the step") as caught:
+        found = train(numpy_as(Watched), mlp, Adam(), data, **options)
+    assert len(caught) == 1
+    expected = train(numpy_as(Plain), network_around(lambda z, Y, xp: np.tanh(z)), Adam(), data, **options)
+    check(found, expected)
+
+
+def test_a_user_is_told_once_in_the_log_that_a_step_is_not_recorded(caplog):
+    mlp = network_around(calls_numpy)
+    with caplog.at_level("INFO", logger="xpnet"):
+        train(numpy_as(Watched), mlp, SGD(), problem(mlp))  # with two sizes of a batch
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert record.message == (
+        "the training step is not recorded but runs as written: the step reads the values of an array, or "
+        "calls a function of NumPy"
+    )
+
+
+def test_an_error_of_the_users_own_reaches_the_user():
+    def fails(z, Y, xp):
+        raise LookupError("no such table")
+
+    mlp = network_around(fails)
+    with pytest.raises(LookupError, match="no such table"):
+        train(numpy_as(Watched), mlp, SGD(), problem(mlp))
+
+
+def test_an_error_in_the_plan_is_not_taken_for_a_step_that_cannot_be_recorded(monkeypatch):
+    def fails(calls, results):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(plan, "_allocate", fails)
+    mlp = MLP((5, 7, 3))
+    with pytest.raises(TypeError, match="a bug"):
+        train(numpy_as(Watched), mlp, SGD(), problem(mlp))
+
+
 # A graph, which works on the arrays it was captured with: all but the capture itself, on the CPU
 
 
 def stand_in(step, state, data, index, coefficients, *, xp):
-    return state, lambda: step(state, data, index, coefficients, xp=xp)
+    return None, lambda: (state, lambda: step(state, data, index, coefficients, xp=xp))
 
 
 @dataclass(frozen=True)
-class Captured(Backend):
-    def compile_step(self, step, n_steps):
-        return Replay(step, self.xp, stand_in)
+class Captured(Torch):
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        return Replay(step, self.xp, stand_in, steps_per_epoch)
 
 
 @weighted_or_not
@@ -1020,7 +1130,7 @@ def test_other_data_than_at_first():
         return theta, moments, total
 
     compiled, rng, expected = (
-        resolve("cpu", "numpy", "float64").compile_step(step, 1000),
+        resolve("cpu", "numpy", "float64").compile_step(step, 1000, 10),
         np.random.default_rng(0),
         0,
     )
@@ -1195,7 +1305,7 @@ def memory_of_two_steps(mlp, n, optimizer):
         list(steps)
     finally:
         tracemalloc.stop()
-    assert not any(isinstance(plan, partial) for plan in backend.plans)
+    assert None not in backend.plans
     (kept, _), (_, peak) = seen
     return kept, peak - kept
 

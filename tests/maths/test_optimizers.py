@@ -84,7 +84,7 @@ def test_a_step_needs_no_value_on_the_host(name, backend):
     assert all((a.dtype, a.device) == place for a in (theta, *moments))
 
 
-@pytest.mark.parametrize("block", [1, 7, N - 1, N, N + 1])  # 7 leaves a shorter last block
+@pytest.mark.parametrize("block", [1, 3, 4, N // 4, N])  # 3 leaves a shorter last block
 @each_optimizer
 def test_in_blocks_each_bit_is_the_same(name, block):
     optimizer = CASES[name][0]
@@ -94,7 +94,7 @@ def test_in_blocks_each_bit_is_the_same(name, block):
 def test_blocks_work_wherever_training_uses_them(backend):
     if backend.block is None:
         pytest.skip(f"{backend.name} on {backend.device_name} updates in one piece")
-    theta = run(Adam(), 5, backend.asarray, xp=backend.xp, block=7)
+    theta = run(Adam(), 5, backend.asarray, xp=backend.xp, block=3)
     tolerance = 1e-12 if backend.dtype_name == "float64" else 1e-5
     assert backend.to_numpy(theta) == pytest.approx(run(Adam(), 5), rel=tolerance)
 

@@ -203,7 +203,9 @@ class Backend:
         """
         return function
 
-    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+    def compile_step(
+        self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
+    ) -> Callable[..., Any]:
         """Return a training step without its `xp`, as fast as the library can take it again and again.
 
         Args:
@@ -211,6 +213,7 @@ class Backend:
                 state is (theta, moments, total), arrays that the step owns and returns; data are borrowed
                 arrays, always the same; index the rows of data to use, None for all; coefficients are floats.
             n_steps: how many steps are planned.
+            steps_per_epoch: after how many of them an epoch ends.
         """
         return partial(step, xp=self.xp)
 

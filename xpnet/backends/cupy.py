@@ -56,12 +56,14 @@ class CuPy(Backend):
     def synchronize(self) -> None:
         self.device.synchronize()
 
-    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+    def compile_step(
+        self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
+    ) -> Callable[..., Any]:
         if not cuda.graphs_are_on():
-            return super().compile_step(step, n_steps)
+            return super().compile_step(step, n_steps, steps_per_epoch)
         from xpnet.backends.accelerate import Replay, capture_with_cupy
 
-        return Replay(step, self.xp, capture_with_cupy)
+        return Replay(step, self.xp, capture_with_cupy, steps_per_epoch)
 
     def free_bytes(self) -> int | None:
         return int(self.device.mem_info[0])

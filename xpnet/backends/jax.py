@@ -52,8 +52,10 @@ class Jax(Backend):
     def compile(self, function: F, *, donate: tuple[int, ...] = ()) -> F:
         return cast(F, import_module("jax").jit(function, donate_argnums=donate))
 
-    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
-        return self.compile(super().compile_step(step, n_steps), donate=(0,))
+    def compile_step(
+        self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
+    ) -> Callable[..., Any]:
+        return self.compile(super().compile_step(step, n_steps, steps_per_epoch), donate=(0,))
 
     def free_bytes(self) -> int | None:
         if stats := self.device.memory_stats():

@@ -46,12 +46,14 @@ class Torch(Backend):
         if self.is_on_gpu:
             import_module("torch").cuda.synchronize(self.device)
 
-    def compile_step(self, step: Callable[..., Any], n_steps: int) -> Callable[..., Any]:
+    def compile_step(
+        self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
+    ) -> Callable[..., Any]:
         if not (self.is_on_gpu and cuda.graphs_are_on()):
-            return super().compile_step(step, n_steps)
+            return super().compile_step(step, n_steps, steps_per_epoch)
         from xpnet.backends.accelerate import Replay, capture_with_torch
 
-        return Replay(step, self.xp, capture_with_torch)
+        return Replay(step, self.xp, capture_with_torch, steps_per_epoch)
 
     def free_bytes(self) -> int | None:
         if self.is_on_gpu:

@@ -56,14 +56,14 @@ def update_in_blocks(
     block: int | None,
     xp: Namespace,
 ) -> tuple[Array, Moments]:
-    """`optimizer.update`, walking the vectors in blocks of that many elements (None: in one piece).
+    """`optimizer.update`, walking vectors of more than four blocks in blocks of that many elements.
 
     An update is elementwise, so the result is the same. On a CPU it is several times as fast: the temporaries
     of a block stay in cache, those of a long vector are page-faulted in anew each time. It needs arrays that
-    can be written to.
+    can be written to. With None for `block` it is one piece.
     """
     n = theta.shape[0]
-    if block is None or n <= block:
+    if block is None or n <= 4 * block:
         return optimizer.update(theta, g, moments, coefficients, xp=xp)
     for start in range(0, n, block):
         part = slice(start, min(start + block, n))

@@ -159,8 +159,7 @@ def epochs(
     ) -> tuple[Array, Moments]:
         if clip_norm is not None:
             g = clip_by_norm(g, clip_norm, xp=xp)
-        block = backend.block if xp is backend.xp else None  # what records the step cuts vectors by itself
-        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=block, xp=xp)
+        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=backend.block, xp=xp)
 
     def step(
         state: tuple[Array, Moments, Array],
@@ -178,7 +177,8 @@ def epochs(
         return theta, moments, total
 
     xp = backend.xp
-    compiled_step = backend.compile_step(step, n_epochs * math.ceil(n / (batch_size or n)))
+    steps_per_epoch = math.ceil(n / (batch_size or n))
+    compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
     compiled_update = backend.compile(partial(update, xp=xp), donate=(0, 1))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK

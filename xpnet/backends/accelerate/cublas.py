@@ -1,9 +1,10 @@
 """Matrix products by cuBLAS itself. CuPy's own cannot be captured into a CUDA graph (CuPy issue 6290).
 
-Not yet run on a GPU; tests hold the arguments against a column-major product done by hand.
+Not yet run on a GPU; the tests compute with NumPy what cuBLAS would be told to compute.
 """
 
 import ctypes
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from xpnet._typing import Namespace
@@ -14,7 +15,7 @@ _WORKSPACE_BYTES = 2**25
 
 
 class Gemm(NamedTuple):
-    """What a column-major gemm is told: C (m, n) = op(A) (m, k) op(B) (k, n), with leading dimensions."""
+    """The arguments of a column-major gemm: C (m, n) = op(A) (m, k) op(B) (k, n), with leading dimensions."""
 
     transpose_a: bool
     transpose_b: bool
@@ -28,10 +29,10 @@ class Gemm(NamedTuple):
 def gemm(a: Any, b: Any) -> Gemm:
     """Return the arguments for the row-major product a (n, k) b (k, m), with b as A and a as B.
 
-    Read by columns a row-major matrix is its own transposed, and (a b)ᵀ = bᵀ aᵀ.
+    A row-major matrix, read column by column, is its transpose, and (a b)ᵀ = bᵀ aᵀ.
 
     Raises:
-        ValueError: neither the rows nor the columns of a matrix are stored without gaps.
+        ValueError: neither the rows nor the columns of a matrix are contiguous.
     """
     transpose_b, ld_b = _by_columns(a)
     transpose_a, ld_a = _by_columns(b)
@@ -39,21 +40,21 @@ def gemm(a: Any, b: Any) -> Gemm:
 
 
 def _by_columns(x: Any) -> tuple[bool, int]:
-    """Return whether x, for its transposed, has to be transposed, and its leading dimension."""
+    """Return whether xᵀ, read column by column, has to be transposed, and its leading dimension."""
     rows, columns = (stride // x.itemsize for stride in x.strides)
     if columns == 1 or x.shape[1] == 1:
         return False, max(rows, x.shape[1])
     if rows == 1 or x.shape[0] == 1:
         return True, max(columns, x.shape[0])
-    raise ValueError(f"strides {x.strides} of a matrix {x.shape}: expected rows or columns without gaps")
+    raise ValueError(f"strides {x.strides} of a matrix {x.shape}: expected contiguous rows or columns")
 
 
 class Capturable:
-    """CuPy's namespace, but for `matmul`, which goes to a cuBLAS handle of its own on this stream."""
+    """CuPy's namespace with a `matmul` that calls cuBLAS, through a handle of its own on this stream."""
 
     def __init__(self, xp: Namespace, cupy: Any, stream: Any) -> None:
         self.xp, self.cupy = xp, cupy
-        self.cublas = ctypes.CDLL(f"libcublas.so.{cupy.cuda.runtime.runtimeGetVersion() // 1000}")
+        self.cublas = _load_cublas(cupy.cuda.runtime.runtimeGetVersion() // 1000)
         self.handle = ctypes.c_void_p()
         self.workspace = cupy.empty(_WORKSPACE_BYTES, dtype=cupy.uint8)
         self._check(self.cublas.cublasCreate_v2(ctypes.byref(self.handle)))
@@ -85,4 +86,13 @@ class Capturable:
 
     def _check(self, status: int) -> None:
         if status != 0:
-            raise RuntimeError(f"cuBLAS answered with status {status}")
+            raise RuntimeError(f"cuBLAS returned status {status}")
+
+
+def _load_cublas(major: int) -> Any:
+    """Return the cuBLAS of this major version of CUDA, as CuPy finds it."""
+    try:
+        pathfinder = import_module("cuda.pathfinder")
+    except ImportError:  # CuPy, too, then takes what the system's loader finds
+        return ctypes.CDLL(f"libcublas.so.{major}")
+    return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)

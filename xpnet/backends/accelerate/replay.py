@@ -1,35 +1,101 @@
-"""A training step that is seen once, and from then on repeated on the very same arrays."""
+"""A training step that is recorded or captured once, and then repeated on the same arrays."""
 
+import logging
+import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from xpnet._typing import Namespace
+from xpnet.backends.accelerate.traced import NotRecordable
 
 __all__ = ["Replay"]
 
+# Steps from the check after the first epoch to the next one, at least: a check takes as long as 1 to 5 steps.
+_CHECK_AFTER = 256
+
 
 class Replay:
-    """`step` as `Backend.compile_step` describes it, for libraries that write in place.
+    """A training step as `Backend.compile_step` describes it, for libraries that write in place.
+
+    The step must be a fixed list of array operations: its Python code runs while it is recorded, and not when
+    it is repeated. The step is therefore recorded again at its second call and after 1, 2, 4, 8 ... epochs
+    (after short ones, `_CHECK_AFTER` steps pass between the first of these checks and the next). If the list
+    has changed, a RuntimeWarning says so, and from then on each step runs as written. This notices a number
+    that changes at each call or with each epoch, but not one that changes after many calls, because a step
+    that is repeated does not call the Python code.
+
+    What is recorded anew is what then runs, so that the Python code runs at most once per step.
 
     Args:
-        fix: (step, state, data, index, coefficients, *, xp) -> (the arrays of the state after a step, the
-            step: a function without arguments that takes it with these very arrays). The coefficients are
-            0-d arrays. If it raises an exception, the plain step is taken.
+        step: (state, data, index, coefficients, *, xp) -> state.
+        xp: the namespace with which the step runs as written.
+        fix: (step, state, data, index, coefficients, *, xp) -> (description, prepare). The coefficients are
+            0-d arrays. The description is a list with an entry for each operation and one for the results,
+            equal where the step does the same, or None if the step cannot be described; then it is not
+            checked. `prepare()` returns the arrays of the state after the step, and a function without
+            arguments that runs the step on the arrays given to `fix`. If `fix` or `prepare` raises
+            NotRecordable, each step runs as written.
+        steps_per_epoch: steps after which an epoch ends.
     """
 
-    def __init__(self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any]) -> None:
-        self.step, self.xp, self.fix = step, xp, fix
-        self.fixed: dict[Any, Callable[..., Any]] = {}
+    def __init__(
+        self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any], steps_per_epoch: int
+    ) -> None:
+        self.step, self.xp, self.fix, self.steps_per_epoch = step, xp, fix, steps_per_epoch
+        self.plain = partial(step, xp=xp)
+        self.fixed: dict[Any, _Fixed | None] = {}
+        self.n_steps = 0
+        self.has_changed = False
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
+        if self.has_changed:
+            return self.plain(state, data, index, coefficients)
         key = tuple(map(id, data)), None if index is None else index.shape
         if key not in self.fixed:
-            try:
-                self.fixed[key] = _Fixed(self, state, data, index, len(coefficients))
-            except Exception:  # whatever it is, the plain step can do it, or fails in words
-                self.fixed[key] = partial(self.step, xp=self.xp)
-        return self.fixed[key](state, data, index, coefficients)
+            self.fixed[key] = self._fix(state, data, index, len(coefficients))
+        elif (known := self.fixed[key]) is not None and self.n_steps >= known.check_at:
+            self.fixed[key] = self._check(known)
+        self.n_steps += 1
+        return (self.fixed[key] or self.plain)(state, data, index, coefficients)
+
+    def _fix(self, state: Any, data: Any, index: Any, n_coefficients: int) -> "_Fixed | None":
+        try:
+            return _Fixed(self, state, data, index, n_coefficients)
+        except NotRecordable as reason:
+            if None not in self.fixed.values():
+                log = logging.getLogger("xpnet")
+                log.info("the training step is not recorded but runs as written: %s", reason)
+            return None
+
+    def _check(self, fixed: "_Fixed") -> "_Fixed | None":
+        """Return what the step at hand is to run. None: the step as written."""
+        now: _Fixed | None = fixed
+        try:
+            change = fixed.fix_again()
+        except NotRecordable as reason:
+            now, change = None, f"it can no longer be recorded: {reason}"
+        if change is not None:
+            self.has_changed = True
+            message = (
+                "xpnet records a training step once, as a fixed list of array operations, and repeats it. "
+                f"The step has changed: {change}. From now on each step runs as written, which is slower"
+            )
+            if repeated := self.n_steps - fixed.checked_at - 1:
+                message += f". Steps that repeated the list since the last check: {repeated}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        fixed.checked_at, fixed.check_at = self.n_steps, self._next_check()
+        return now
+
+    def _next_check(self) -> int:
+        """Return the step at which to check next."""
+        at = self.steps_per_epoch
+        if self.n_steps >= at:
+            at *= math.ceil(_CHECK_AFTER / at)
+        while self.n_steps >= at:
+            at *= 2
+        return at
 
 
 class _Fixed:
@@ -39,14 +105,26 @@ class _Fixed:
         xp: Any = of.xp
         self.xp = xp
         theta, moments, total = state
-        total = xp.asarray(total)  # NumPy makes a number of a 0-d array at every turn
-        self.data = data
+        total = xp.asarray(total)  # NumPy turns a 0-d array into a number in most operations
+        self.data = data  # the key has their ids
         self.index = None if index is None else xp.asarray(index, copy=True)
         self.coefficients = tuple(xp.zeros_like(total) for _ in range(n_coefficients))
         self.state = theta, *moments, total
-        self.result, self.again = of.fix(
-            of.step, (theta, moments, total), data, self.index, self.coefficients, xp=xp
+        self.fix = partial(
+            of.fix, of.step, (theta, moments, total), data, self.index, self.coefficients, xp=xp
         )
+        self.description, prepare = self.fix()
+        self.result, self.run = prepare()
+        self.checked_at = of.n_steps
+        self.check_at: float = math.inf if self.description is None else of.n_steps
+
+    def fix_again(self) -> str | None:
+        """Return how the step has changed, or None. If it has, this is from now on the changed step."""
+        description, prepare = self.fix()
+        change = _find_difference(self.description, description)
+        if change is not None:
+            self.result, self.run = prepare()
+        return change
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
         theta, moments, total = state
@@ -61,5 +139,24 @@ class _Fixed:
             self.index[...] = index
         for place, number in zip(self.coefficients, coefficients, strict=True):
             place[...] = number
-        self.again()
+        self.run()
         return self.result
+
+
+def _find_difference(before: list[Any], now: list[Any]) -> str | None:
+    """Return the first difference between the descriptions of two steps in words, or None."""
+    if before == now:
+        return None
+    if len(before) != len(now):
+        return f"its {len(before) - 1} operations are now {len(now) - 1}"
+    i = next(i for i, (a, b) in enumerate(zip(before, now, strict=True)) if a != b)
+    if i == len(before) - 1:
+        return "it now returns other arrays"
+    earlier, later = _to_text(*before[i]), _to_text(*now[i])
+    return f"operation {i + 1}, {earlier}, is now {later if later != earlier else 'made of other arrays'}"
+
+
+def _to_text(function: Any, *arguments: Any) -> str:
+    inputs = ("array" if isinstance(x, tuple) and not isinstance(x[0], str) else x for x in arguments[:-1])
+    values = ", ".join(x[0] if isinstance(x, tuple) else str(x) for x in inputs)
+    return f"{function.__name__.lstrip('_')}({values})"

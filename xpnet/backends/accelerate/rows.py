@@ -13,7 +13,7 @@ _LONG = 64
 
 
 class RowNamespace:
-    """NumPy as the mathematics sees it, with the ways of `Recorder` to `max`, `sum` and `maximum`."""
+    """NumPy as the mathematics sees it, with `max` and `sum` as `Recorder` has them."""
 
     def __init__(self, xp: Namespace) -> None:
         self.xp: Any = xp
@@ -32,11 +32,6 @@ class RowNamespace:
         if not _short_rows(x, axis, keepdims):
             return self.xp.sum(x, axis=axis, keepdims=keepdims)
         return np.dot(x, np.ones((x.shape[1], 1), x.dtype))
-
-    def maximum(self, a: Any, b: Any, /) -> Any:
-        if isinstance(b, float) and a.ndim == 2 and a.shape[0] > 1:
-            b = np.full(a.shape[1], b, a.dtype)
-        return np.maximum(a, b)
 
 
 def _short_rows(x: Any, axis: int | None, keepdims: bool) -> bool:
