@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["BackendError", "DivergenceError", "InputError", "choose"]
+__all__ = ["INSTALL_PLOT", "BackendError", "DivergenceError", "InputError", "choose"]
+
+# What installs matplotlib and Pillow, in a clone: there is no package of this name to install from an index.
+INSTALL_PLOT = 'pip install -e ".[plot]"'
 
 
 class InputError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import InputError
+from xpnet.errors import INSTALL_PLOT, InputError
 
 __all__ = ["read_picture"]
 
@@ -53,7 +53,7 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise InputError(f'{path}: reading pictures needs Pillow: pip install "xpnet[plot]"') from error
+        raise InputError(f"{path}: reading pictures needs Pillow: {INSTALL_PLOT}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
