@@ -76,13 +76,38 @@ def test_a_single_logistic_output_is_named_by_both_classes(drawn, here):
     assert support == [36, 36]
 
 
-def test_the_curves_name_the_epoch_kept_and_what_the_training_loss_includes(drawn, here):
-    options = "--epochs 40 --early-stopping 2 --lr 0.02 --label-smoothing 0.1 --l2 0.001"
-    loss, accuracy = drawn(options)["curves.png"].axes
-    best = metrics(here / "run")["best_epoch"]
-    assert best < metrics(here / "run")["epochs"]
-    assert all(f"at epoch {best} (kept)" in ax.get_title() for ax in (loss, accuracy))
-    assert "with label smoothing and L2 penalty" in loss.get_legend().get_texts()[0].get_text()
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_curves_name_the_epoch_kept(drawn, here, keep):
+    loss, accuracy = drawn(f"--epochs 40 --early-stopping 2 --lr 0.02 --keep {keep}")["curves.png"].axes
+    found = metrics(here / "run")
+    assert found["best_epoch"] < found["epochs"]
+    kept = found["best_epoch"] if keep == "best" else found["epochs"]
+    assert f": {found['validation_loss']:.4f} at epoch {kept} (kept)" in loss.get_title()
+    assert f": {100 * found['validation_accuracy']:.2f}" in accuracy.get_title()
+    assert f"at epoch {kept} (kept)" in accuracy.get_title()
+    assert (f"at epoch {found['best_epoch']}" in loss.get_title().partition("\n")[2]) == (keep == "last")
+
+
+def test_without_validation_the_curves_show_the_training_accuracy(drawn, here):
+    _, accuracy = drawn("--epochs 2 --validation 0")["curves.png"].axes
+    share = 100 * metrics(here / "run")["train_accuracy"]
+    assert accuracy.get_title().startswith(f"Training accuracy: {share:.2f}")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "training (mean during the epoch)"),
+        ("--l2 0.001", "training (mean during the epoch,\nwith L2 penalty)"),
+        (
+            "--label-smoothing 0.1 --l2 0.001",
+            "training (mean during the epoch,\nwith label smoothing and L2 penalty)",
+        ),
+    ],
+)
+def test_the_legend_names_what_the_training_loss_includes(drawn, options, words):
+    loss, _ = drawn(f"--epochs 1 {options}")["curves.png"].axes
+    assert loss.get_legend().get_texts()[0].get_text() == words
 
 
 def test_a_run_that_predicts_numbers_draws_them_as_they_are_stored(drawn, here):

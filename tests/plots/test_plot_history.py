@@ -31,10 +31,20 @@ def labelled(ax):
     return {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 12, 2000])
+BOTH = ("train", "validation")
+
+
 @pytest.mark.parametrize(
-    ("score", "parts"),
-    [("accuracy", ("train", "validation")), ("r2", ("validation",)), ("accuracy", ("train",)), (None, ())],
+    ("epochs", "score", "parts"),
+    [
+        (1, "accuracy", BOTH),
+        (2, "accuracy", BOTH),
+        (12, "accuracy", BOTH),
+        (2000, "accuracy", BOTH),
+        (12, "r2", ("validation",)),
+        (12, "accuracy", ("train",)),
+        (12, None, ()),
+    ],
 )
 def test_curves_are_readable(assert_readable, epochs, score, parts):
     figure = curves(history(epochs, score, parts), loss_includes=["label smoothing", "L2 penalty"])

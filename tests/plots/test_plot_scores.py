@@ -184,7 +184,7 @@ def test_regression_is_readable(assert_readable, numbers, rows, outputs):
     assert figure.get_suptitle() == ("1 row" if rows == 1 else f"{rows:,} rows")
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1e-5, 0.3, 500, 1e4, 1e5, 1e6, 4e6, 4e9])
+@pytest.mark.parametrize("scale", [1e-9, 0.3, 500, 1e5, 1e6, 4e9])
 def test_regression_in_any_units_is_readable(assert_readable, scale):
     y = scale * np.linspace(-2.2, 2.2, 30)
     assert_readable(regression(y, y))

@@ -70,9 +70,9 @@ def test_weights_of_classes_are_drawn_under_their_names():
         ("output", ["quite a long name rather than another one"]),
         ("class", "ab"),
         ("class", list("0123456789")),
-        ("class", [f"{c} is a class with quite a long name indeed" for c in "abcdefghijkl"]),
+        ("class", [f"{c} is a class with quite a long name indeed" for c in "abcdef"]),
     ],
-    ids=["1", "2", "10", "12 long"],
+    ids=["1", "2", "10", "6 long"],
 )
 def test_weights_of_classes_are_readable(assert_readable, unit, names):
     W = np.random.default_rng(0).normal(size=(12, len(names)))

@@ -153,13 +153,13 @@ def regression(
         margin = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
         ends = [low - margin, high + margin]
         left.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
-        left.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left")
+        left.legend(frameon=False, labelcolor=INK, fontsize=9, loc="best")
         left.set(xlim=ends, ylim=ends)
         right.axhline(0, color=INK, linewidth=1, linestyle="--")
         error = np.abs(y - p)
         title = f"{name}R² {_r2(y, p):.4f}, mean absolute error {number(error.mean())}"
         describe(left, title, "true value", "predicted value")
-        title = f"{name}largest absolute error {number(error.max())}"
+        title = f"{name}Largest absolute error {number(error.max())}"
         describe(right, title, "predicted value", "residual (true − predicted)")
         for ax in (left, right):
             ax.set_box_aspect(1)
