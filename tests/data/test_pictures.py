@@ -277,4 +277,4 @@ def test_a_path_may_be_a_string(tmp_path):
 
 def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    refused(tmp_path / "it.png", "xpnet\\[plot\\]")
+    refused(tmp_path / "it.png", r'pip install -e "\.\[plot\]"')

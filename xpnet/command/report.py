@@ -21,13 +21,17 @@ from xpnet.command.formats import (
     format_score,
 )
 from xpnet.command.options import Options
+from xpnet.command.predictions import Predictions, class_scores, class_table, predict_rows
 from xpnet.data import Dataset, Scaling
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.checkpoint import Model, save_model
-from xpnet.training.scores import Evaluation, evaluate, predict
+from xpnet.training.scores import Evaluation, evaluate
 
 __all__ = ["History", "Parts", "introduce", "write_results"]
+
+# With more classes their table would drown the rest; `metrics.json` has all.
+MOST_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +111,19 @@ def write_results(
 
     `began` is the `time.monotonic()` at which the run began.
     """
-    results = {
-        name: evaluate(mlp, state.theta, *rows, backend=backend)
+    given = {
+        name: rows
         for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
         if rows is not None
     }
+    results = {name: evaluate(mlp, state.theta, *rows, backend=backend) for name, rows in given.items()}
+    # The last part is the one that says most about rows the network has not seen.
+    predictions = predict_rows(
+        mlp, state.theta, *list(given.items())[-1], parts.target_scaling, backend=backend
+    )
+    per_class = []
+    if dataset.classes is not None:
+        per_class = class_scores(predictions.y, predictions.predicted.argmax(axis=1), dataset.classes)
     theta = backend.to_numpy(state.theta)
     model = Model(mlp, theta, dataset.classes, dataset.picture, dataset.scaling, parts.target_scaling)
     save_model(folder / "model.safetensors", model)
@@ -134,6 +146,8 @@ def write_results(
         metrics |= {f"{name}_loss": result.loss, f"{name}_{score}": result.score}
     if state.best is not None:
         metrics["best_epoch"] = state.best.epoch
+    if per_class:
+        metrics[f"{predictions.part}_per_class"] = per_class
     metrics |= {
         "options": asdict(options),
         "xpnet_version": xpnet.__version__,
@@ -141,9 +155,12 @@ def write_results(
     }
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     if not options.quiet:
-        _print_table(results, score)
+        table = class_table(predictions.part, per_class) if 0 < len(per_class) <= MOST_CLASSES else ""
+        _print_table(results, score, table)
     if find_spec("matplotlib") is not None:
-        _save_pictures(folder, dataset, mlp, state.theta, history, backend)
+        _save_pictures(folder, options, dataset, mlp, state, history, predictions, backend)
+    elif not options.quiet:
+        print("No pictures: matplotlib is missing. To install it: pip install matplotlib\n")
     if not options.quiet:
         _print_summary(state, folder, classifies=mlp.classifies, seconds=time.monotonic() - began)
     return metrics
@@ -151,40 +168,55 @@ def write_results(
 
 def _save_pictures(
     folder: Path,
+    options: Options,
     dataset: Dataset,
     mlp: MLP,
-    theta: Array,
+    state: TrainState,
     history: list[dict[str, float]],
+    predictions: Predictions,
     backend: Backend,
 ) -> None:
     from xpnet import plots
 
-    figures = {"curves": plots.curves(history)} if history else {}
-    if dataset.classes is not None:
-        X, y, classes = dataset.X_test, dataset.y_test, dataset.classes
-        if not y.size:
-            X, y = dataset.X_train, dataset.y_train
-        inputs = backend.asarray(dataset.scaling(X, backend.dtype_name))
-        probabilities = predict(mlp, theta, inputs, backend=backend)
-        figures["confusion"] = plots.confusion(y, probabilities.argmax(axis=1), classes)
-        if dataset.picture is not None:
-            figures["examples"] = plots.examples(X, y, classes, dataset.picture)
-            figures["mistakes"] = plots.mistakes(X, y, probabilities, classes, dataset.picture)
+    part = "training" if predictions.part == "train" else predictions.part
+    X, y, predicted = predictions.X, predictions.y, predictions.predicted
+    classes, picture, figures = dataset.classes, dataset.picture, {}
+    if history:
+        kept = state.best.epoch if options.keeps_best and state.best is not None else None
+        extras = {"label smoothing": options.label_smoothing, "L2 penalty": options.l2}
+        includes = [name for name, value in extras.items() if value]
+        figures["curves"] = plots.curves(history, kept=kept, loss_includes=includes)
+    if classes is None:
+        figures["regression"] = plots.regression(y, predicted, part=part)
+    else:
+        figures["confusion"] = plots.confusion(y, predicted.argmax(axis=1), classes, part=part)
+        if picture is not None:
+            figures["examples"] = plots.examples(X, y, classes, picture)
+            figures["mistakes"] = plots.mistakes(X, y, predicted, classes, picture, part=part)
             figures["prediction"] = plots.prediction(
-                X[0], probabilities[0], classes, dataset.picture, truth=int(y[0])
+                X[0], predicted[0], classes, picture, true_class=int(y[0])
             )
-    if dataset.picture is not None:
-        W = backend.to_numpy(mlp.layout.split(theta, xp=backend.xp)[0][0])
-        figures["weights"] = plots.weights(W, dataset.picture)
+    if picture is not None:
+        W = backend.to_numpy(mlp.layout.split(state.theta, xp=backend.xp)[0][0])
+        if len(mlp.sizes) > 2:
+            figures["weights"] = plots.weights(W, picture)
+        elif classes is None or W.shape[1] < len(classes):
+            # A single logistic output is for the second of two classes.
+            names = [] if classes is None else [f"{classes[1]} rather than {classes[0]}"]
+            figures["weights"] = plots.weights(W, picture, unit="output", names=names)
+        else:
+            figures["weights"] = plots.weights(W, picture, unit="class", names=classes)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def _print_table(results: dict[str, Evaluation], score: str) -> None:
+def _print_table(results: dict[str, Evaluation], score: str, per_class: str) -> None:
     print()
     print(" " * 10 + "".join(f"{name:>12}" for name in results))
     print(f"{'loss':<10}" + "".join(f"{format_loss(result.loss):>12}" for result in results.values()))
     print(f"{score:<10}" + "".join(f"{format_score(result.score, score):>12}" for result in results.values()))
+    if per_class:
+        print(f"\n{per_class}")
     print(flush=True)
 
 

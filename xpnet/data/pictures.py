@@ -53,7 +53,7 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise InputError(f'{path}: reading pictures needs Pillow: pip install "xpnet[plot]"') from error
+        raise InputError(f"{path}: reading pictures needs Pillow: pip install pillow") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -1,75 +1,52 @@
-"""How a network learned, and what it confuses."""
+"""Which classes a network confuses, and how far its predicted numbers are off."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.errors import InputError
-from xpnet.plots.shared import BLUE, INK, ORANGE, indices, new_figure, short
+from xpnet.plots.shared import (
+    BLUE,
+    INK,
+    at_least_one,
+    counted,
+    describe,
+    indices,
+    new_figure,
+    number,
+    percent,
+    short,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "curves"]
+__all__ = ["confusion", "regression"]
 
-
-def curves(history: Sequence[Mapping[str, float]], *, ax: "Axes | None" = None) -> "Figure":
-    """Draw the loss, and beside it the accuracy (or R²) where there is one, against the epoch.
-
-    Args:
-        history: one mapping per epoch with `epoch` and `train_loss`, and in any of them `validation_loss` and
-            `validation_accuracy` (0 ... 1) or `validation_r2`.
-        ax: draw here instead of in a new figure; then only the loss is drawn.
-
-    Raises:
-        InputError: if the history holds no `train_loss`, or matplotlib is not installed.
-    """
-    if not any("epoch" in row and "train_loss" in row for row in history):
-        raise InputError("expected a history with `epoch` and `train_loss`, got none; train before drawing")
-    scores = {"validation_accuracy": ("accuracy (%)", 100.0), "validation_r2": ("R²", 1.0)}
-    score = next(
-        (key for key in scores if ax is None and any(row.get(key) is not None for row in history)), None
-    )
-    panels = 1 if score is None else 2
-    loss_ax, *score_ax = [ax] if ax else new_figure(4.8 * panels, 3.6).subplots(1, panels, squeeze=False)[0]
-
-    _, training = _line(loss_ax, history, "train_loss", label="training", color=BLUE, marker="o")
-    _, held_out = _line(
-        loss_ax, history, "validation_loss", label="validation", color=ORANGE, marker="s", linestyle="--"
-    )
-    losses = np.concatenate([training, held_out])
-    wide = losses.min() > 0 and losses.max() > 20 * losses.min()
-    if wide:
-        loss_ax.set_yscale("log")
-        loss_ax.yaxis.set_major_formatter("{x:g}")
-    _panel(loss_ax, "Loss", "loss (log scale)" if wide else "loss")
-    loss_ax.legend(frameon=False, labelcolor=INK)
-
-    if score is not None:
-        label, factor = scores[score]
-        style = {"color": ORANGE, "marker": "s", "linestyle": "--"}
-        epochs, values = _line(score_ax[0], history, score, factor=factor, **style)
-        best = int(np.argmax(values))
-        score_ax[0].plot(epochs[best], values[best], "*", color=INK, markersize=12)
-        shown = f"{values[best]:.1f}%" if factor == 100 else f"{values[best]:.3f}"
-        _panel(score_ax[0], f"Validation: best {shown} after epoch {epochs[best]:.0f}", label)
-    return loss_ax.figure.figure
+# More rows than this are drawn as hexagons that show how many they hold: dots would cover each other.
+MOST_DOTS = 2000
 
 
 def confusion(
-    y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str], *, ax: "Axes | None" = None
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    classes: Sequence[str],
+    *,
+    part: str = "",
+    ax: "Axes | None" = None,
 ) -> "Figure":
-    """Draw how often each class (a row) was taken for each class (a column), and each row's recall.
+    """Draw how often each class (a row) was predicted as each class (a column), and each row's recall.
 
     Shades are the square root of the share of the row, so that rare mistakes show; an empty cell is 0.
 
     Args:
-        y_true: (n,) class indices 0 ... K-1, the truth.
-        y_pred: (n,) class indices 0 ... K-1, what the network believed.
+        y_true: (n,) true class indices 0 ... K-1.
+        y_pred: (n,) predicted class indices 0 ... K-1.
         classes: the K class names.
+        part: the part of the data that the rows are, such as "test"; the title names it.
         ax: draw here instead of in a new figure.
 
     Raises:
@@ -91,15 +68,19 @@ def confusion(
     upright = 0.1 * longest > cell
     if ax is None:
         beside, below = 0.9 + 0.085 * longest, 1.1 + (0.085 * longest if upright else 0)
-        ax = new_figure(max(cell * (K + 1.4) + beside, 3.4), cell * K + below).subplots()
+        ax = new_figure(max(cell * (K + 1.4) + beside, 3.8), cell * K + below).subplots()
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
-    size = min(11.0, 72 * cell / (0.62 * max(len(str(counts.max())), 3) + 0.5))
+    size = min(11.0, 72 * cell / (0.62 * max(len(f"{counts.max():,}"), 3) + 0.5))
     for row, column in np.argwhere(counts):
         colour = "white" if share[row, column] > 0.36 else INK
-        ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=size, color=colour)
+        ax.text(
+            column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=size, color=colour
+        )
     for row in range(K):
-        recall = f"{share[row, row]:.0%}" if rows[row] else "–"
-        ax.text(K + 0.2, row, recall, ha="center", va="center", fontsize=size, color=INK)
+        # 599 of 600 are not 100 %.
+        recall = share[row, row] if share[row, row] == 1 else min(share[row, row], 0.99)
+        words = percent(recall, 0) if rows[row] else "–"
+        ax.text(K + 0.2, row, words, ha="center", va="center", fontsize=size, color=INK)
 
     ax.set_xlim(-0.5, K + 0.9)
     ax.set_xticks([*range(K), K + 0.2], [*names, "recall"])
@@ -108,35 +89,103 @@ def confusion(
     ax.set_yticks(range(K), names)
     ax.tick_params(length=0, labelsize=9, labelcolor=INK)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("what the network believed", color=INK)
-    ax.set_ylabel("truth", color=INK)
-    right = np.trace(counts)
-    ax.set_title(f"{right} of {len(true)} right ({right / max(len(true), 1):.1%})", color=INK)
+    ax.set_xlabel("predicted class", color=INK)
+    ax.set_ylabel("true class", color=INK)
+    right, n = int(np.trace(counts)), len(true)
+    what = counted(n, f"{part} row".strip())
+    ax.set_title(f"{right:,} of {what} correct ({percent(right / max(n, 1))})", color=INK, fontsize=11)
     return ax.figure.figure
 
 
-def _line(
-    ax: "Axes", history: Sequence[Mapping[str, float]], key: str, *, factor: float = 1.0, **style: Any
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw `key` for the epochs that have it; return those epochs and the values drawn."""
-    points = [(row["epoch"], factor * row[key]) for row in history if row.get(key) is not None]
-    epochs, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
-    if points:
-        every = max(1, len(points) // 20)
-        ax.plot(epochs, values, linewidth=1.8, markersize=4, markevery=every, **style)
-    return epochs, values
+def regression(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    outputs: Sequence[str] = (),
+    *,
+    part: str = "",
+    n: int = 6,
+) -> "Figure":
+    """Draw predicted against true values, and beside them the residuals, one output below the other.
+
+    Up to 2,000 rows are drawn as dots, more as hexagons whose shade shows how many rows they hold.
+
+    Args:
+        y_true: (rows,) or (rows, outputs) true values.
+        y_pred: predicted values of the same shape and in the same units.
+        outputs: the names of the outputs.
+        part: the part of the data that the rows are, such as "test"; the title names it.
+        n: draw at most this many outputs, the first ones.
+
+    Raises:
+        InputError: if the shapes do not match each other, there is no row, a value is not finite, n < 1, or
+            matplotlib is not installed.
+    """
+    true, predicted = (np.asarray(y, dtype=np.float64) for y in (y_true, y_pred))
+    if true.shape != predicted.shape or true.ndim not in (1, 2) or not true.size:
+        raise InputError(
+            "expected y_true and y_pred of the same shape, (rows,) or (rows, outputs), at least one row, "
+            f"got {true.shape} and {predicted.shape}"
+        )
+    true, predicted = true.reshape(len(true), -1), predicted.reshape(len(true), -1)
+    if not (np.isfinite(true).all() and np.isfinite(predicted).all()):
+        raise InputError("expected finite values in y_true and y_pred")
+    K = true.shape[1]
+    if outputs and len(outputs) != K:
+        raise InputError(f"expected the names of {K} outputs, got {len(outputs)}")
+    at_least_one(n, "output")
+    names = short(outputs) or ([""] if K == 1 else [f"output {k + 1}" for k in range(K)])
+
+    rows, as_hexagons = min(K, n), len(true) > MOST_DOTS
+    figure = new_figure(8.6, 4.0 * rows + (1.1 if as_hexagons else 0.3))
+    heading = counted(len(true), f"{part} row".strip())
+    heading += "" if rows == K else f", first {rows} of {K:,} outputs"
+    figure.suptitle(heading, color=INK, fontsize=11)
+    hexagons = []
+    grid = figure.subplots(rows, 2, squeeze=False)
+    for k, (left, right) in enumerate(grid):
+        y, p, name = true[:, k], predicted[:, k], f"{names[k]}\n" if names[k] else ""
+        for ax, across, up in ((left, y, p), (right, p, y - p)):
+            if as_hexagons:
+                hexagons.append(ax.hexbin(across, up, gridsize=45, mincnt=1, linewidths=0.2))
+            else:
+                ax.scatter(across, up, s=14, alpha=0.45, color=BLUE, linewidths=0)
+        low, high = min(y.min(), p.min()), max(y.max(), p.max())
+        margin = 0.04 * (high - low) or 0.5 * abs(high) or 0.5
+        ends = [low - margin, high + margin]
+        left.plot(ends, ends, color=INK, linewidth=1, linestyle="--", label="predicted = true")
+        left.legend(frameon=False, labelcolor=INK, fontsize=9, loc="best")
+        left.set(xlim=ends, ylim=ends)
+        right.axhline(0, color=INK, linewidth=1, linestyle="--")
+        error = np.abs(y - p)
+        title = f"{name}R² {_r2(y, p):.4f}, mean absolute error {number(error.mean())}"
+        describe(left, title, "true value", "predicted value")
+        title = f"{name}Largest absolute error {number(error.max())}"
+        describe(right, title, "predicted value", "residual (true − predicted)")
+        for ax in (left, right):
+            ax.set_box_aspect(1)
+            ax.locator_params("y", nbins=5)
+            ax.locator_params("x", nbins=5 if np.abs(ax.get_xlim()).max() < 1e5 else 3)  # numbers are wide
+    if hexagons:
+        _share_shades(figure, grid, hexagons)
+    return figure
 
 
-def _panel(ax: "Axes", title: str, label: str) -> None:
-    ax.set_title(title, color=INK)
-    ax.set_xlabel("epoch", color=INK)
-    ax.set_ylabel(label, color=INK)
-    ax.locator_params("x", integer=True, min_n_ticks=1)
-    first, last = ax.get_xlim()
-    if last - first < 1:  # a single epoch
-        ax.set_xlim(first - 0.5, last + 0.5)
-    ax.grid(color="#dddddd", linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.tick_params(color="#999999", labelcolor=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color("#999999")
+def _share_shades(figure: "Figure", grid: Any, hexagons: Sequence[Any]) -> None:
+    """Give all hexagons one scale of shades, and draw it."""
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    # The lightest shade still stands out from the paper: one row alone may be the one to look at.
+    shades = LinearSegmentedColormap.from_list("rows", ["#b5d0ea", "#4a86c0", "#0b2a50"])
+    norm = LogNorm(1, max(2, *(drawn.get_array().max() for drawn in hexagons)))
+    for drawn in hexagons:
+        drawn.set(norm=norm, cmap=shades)
+    bar = figure.colorbar(hexagons[0], ax=grid, location="bottom", aspect=40, shrink=0.6, format="{x:,.10g}")
+    bar.set_label("rows in a hexagon (log scale)", color=INK, fontsize=9)
+    bar.ax.tick_params(labelcolor=INK, labelsize=9)
+    bar.outline.set_visible(False)
+
+
+def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float:
+    """Return R² of one output as `xpnet.evaluate` does: where all targets are equal, 1 if met, else 0."""
+    residuals, spread = float(((y - p) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
+    return 1.0 - residuals / spread if spread else float(residuals == 0.0)
