@@ -32,7 +32,8 @@ from xpnet.errors import BackendError
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.ops import ACTIVATIONS
 from xpnet.maths.schedules import SCHEDULES
-from xpnet.training.checkpoint import load_model, load_state
+from xpnet.training.checkpoint import load_state
+from xpnet.training.model import load_model
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = REPOSITORY / "scripts" / "train.py"
@@ -710,7 +711,7 @@ def test_another_run_is_not_resumed(request, run, here, way, what):
     [
         ("nowhere", ["--resume nowhere: no such folder"]),
         ("empty", ["empty", "checkpoint.safetensors: no such file"]),
-        ("torn", ["torn", "checkpoint.safetensors: not a whole safetensors file"]),
+        ("torn", ["torn", "checkpoint.safetensors: not a complete safetensors file"]),
         ("model", ["model", "expected an xpnet checkpoint, found xpnet model"]),
     ],
 )

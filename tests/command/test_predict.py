@@ -309,10 +309,10 @@ def flipped(data):
 
 
 BAD_MODELS = {
-    "truncated": (lambda data: data[:-1], "not a whole safetensors file"),
-    "half": (lambda data: data[: len(data) // 2], "not a whole safetensors file"),
-    "empty": (lambda data: b"", "not a whole safetensors file"),
-    "no model": (lambda data: b"\x89PNG and so on", "not a whole safetensors file"),
+    "truncated": (lambda data: data[:-1], "not a complete safetensors file"),
+    "half": (lambda data: data[: len(data) // 2], "not a complete safetensors file"),
+    "empty": (lambda data: b"", "not a complete safetensors file"),
+    "no model": (lambda data: b"\x89PNG and so on", "not a complete safetensors file"),
     "flipped bit": (flipped, "do not match their SHA-256: the file was changed"),
     "edited header": (lambda data: data.replace(b"relu", b"tanh"), "do not match their SHA-256"),
     "version": (

@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 from xpnet.backends import resolve
 from xpnet.command.cli import main
 from xpnet.command.progress import Progress
-from xpnet.training.checkpoint import load_model, load_state
+from xpnet.training.checkpoint import load_state
+from xpnet.training.model import load_model
 
 REPOSITORY = Path(__file__).parents[2]
 # 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. The 14400 steps
