@@ -68,8 +68,10 @@ def write_version_1(path, kind, tensors, about):
 
 def tensors_of(model):
     """The layers as a file has them."""
-    layers = enumerate(model.mlp.layout.split(model.theta, xp=np))
-    return {f"layers.{i}.{name}": x for i, pair in layers for name, x in zip(("weight", "bias"), pair)}
+    tensors = {}
+    for i, (W, b) in enumerate(model.mlp.layout.split(model.theta, xp=np)):
+        tensors |= {f"layers.{i}.weight": W, f"layers.{i}.bias": b}
+    return tensors
 
 
 def same_bits(a, b):
@@ -163,7 +165,7 @@ def test_class_labels_keep_their_type(path, classes):
 
 
 def test_class_labels_that_json_cannot_hold_are_refused(path):
-    with pytest.raises(InputError, match="class labels that are numbers or text, got .*None"):
+    with pytest.raises(InputError, match=r"class labels that are numbers or text, got .*None"):
         save_model(path, replace(a_model(), classes=np.array([None, "a"], dtype=object)))
     assert not path.exists()
 
@@ -465,5 +467,5 @@ def test_no_file_and_an_empty_folder_are_refused(tmp_path):
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(InputError, match=f"{path.name}: no such file"):
             load_model(path)
-    with pytest.raises(InputError, match="checkpoint.safetensors: no such file"):
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: no such file"):
         load_state(tmp_path / "checkpoint.safetensors", backend=resolve("cpu"))
