@@ -57,9 +57,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
     model = load_model(Path(arguments.model))
     if model.unfinished is not None:
         done, planned = model.unfinished
-        _warn(
-            f"{arguments.model}: unfinished run, predicting from its checkpoint ({done} of {planned} epochs)"
-        )
+        _warn(f"{arguments.model}: unfinished run, {done} of {planned} epochs: taking its checkpoint")
     if arguments.save_prepared is not None and model.picture is None:
         raise InputError(f"--save-prepared: {arguments.model} was not trained on pictures")
     backend = resolve(arguments.device, arguments.backend, str(model.theta.dtype))
