@@ -21,8 +21,8 @@ EDGE = 0.15  # of the darkest ink: where a blurred stroke, or one that JPEG's ri
 LONGEST = 1024  # pixels a side is enough to find a digit, however large the photograph
 
 # What tells a character from several, or from noise. Of MNIST's test digits, as they are, thick, thin or
-# turned by up to 25 degrees, 0.2 to 0.3 % look like several and none like noise. Of two to five digits side by
-# side with a gap 99 % are found, of two stacked ones 87 %, and all of seven kinds of noise that were not blank.
+# turned by up to 25 degrees, 0.2 to 0.3 % look like several and none like noise. Of two to five digits side
+# by side 99 % are found, of two stacked ones 87 %, and all of seven kinds of noise that were not blank.
 CHARACTER_AREA = 0.2  # of the largest piece of ink
 CHARACTER_SIDE = 0.5  # of the height of all ink, for characters side by side
 OVERLAP = 0.2  # of the narrower of two pieces; those of one broken character overlap more
