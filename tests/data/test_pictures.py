@@ -305,6 +305,7 @@ def levels(dtype, darkest, brightest):
         (np.int32, 0, 2**30),
         (np.float32, 0, 1),
         (np.float32, -3, 9),
+        (np.float32, 100, 109),
     ],
 )
 def test_a_tiff_of_many_levels(read, dtype, darkest, brightest):
