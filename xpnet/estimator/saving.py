@@ -35,11 +35,11 @@ def save_estimator(path: Path, estimator: Any) -> None:
     Raises:
         InputError: class labels that are neither numbers nor text.
     """
-    parameters = {name: _encoded(value) for name, value in estimator.get_params().items() if _is_plain(value)}
+    parameters = {name: _encode(value) for name, value in estimator.get_params().items() if _is_plain(value)}
     about: dict[str, Any] = {
         "name": type(estimator).__name__,
         "parameters": parameters,
-        "fitted": {name: _encoded(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
+        "fitted": {name: _encode(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
     }
     if hasattr(estimator, "feature_names_in_"):
         about["feature_names"] = estimator.feature_names_in_.tolist()
@@ -65,7 +65,7 @@ def load_estimator(path: Path, kind: type) -> Any:
         InputError: no such file, truncated, changed since it was written, or a model of another class.
     """
     model = load_model(path)
-    about = model.estimator or _estimator_of_run(model)
+    about = model.estimator or _describe_run(model)
     if about["name"] not in {base.__name__ for base in kind.__mro__}:
         raise InputError(
             f"{path}: expected a model of {kind.__name__}, found one of {about['name']}: "
@@ -74,7 +74,7 @@ def load_estimator(path: Path, kind: type) -> Any:
     if model.unfinished is not None:
         done, planned = model.unfinished
         warnings.warn(f"{path}: the run is unfinished, {done} of {planned} epochs", stacklevel=3)
-    estimator = kind(**{name: _decoded(value) for name, value in about["parameters"].items()})
+    estimator = kind(**{name: _decode(value) for name, value in about["parameters"].items()})
     estimator._random_state = check_random_state(estimator.random_state)
     layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)
     estimator.coefs_, estimator.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
@@ -89,7 +89,7 @@ def load_estimator(path: Path, kind: type) -> Any:
     return estimator
 
 
-def _estimator_of_run(model: Model) -> dict[str, Any]:
+def _describe_run(model: Model) -> dict[str, Any]:
     """Return what an estimator would have saved about the network of a run."""
     n_inputs, *hidden, n_outputs = model.mlp.sizes
     parameters: dict[str, Any] = {"hidden_layer_sizes": {"tuple": hidden}}
@@ -111,28 +111,28 @@ def _estimator_of_run(model: Model) -> dict[str, Any]:
     return {"name": "MLPRegressor", "parameters": parameters, "fitted": fitted}
 
 
-def _encoded(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     """Return the value in a form that JSON keeps apart: tuples from lists, numbers from text as keys."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {"dict": [[_encoded(key), _encoded(entry)] for key, entry in value.items()]}
+        return {"dict": [[_encode(key), _encode(entry)] for key, entry in value.items()]}
     if isinstance(value, tuple):
-        return {"tuple": [_encoded(entry) for entry in value]}
-    return [_encoded(entry) for entry in value] if isinstance(value, list) else value
+        return {"tuple": [_encode(entry) for entry in value]}
+    return [_encode(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, dict) and "dict" in value:
-        return {_decoded(key): _decoded(entry) for key, entry in value["dict"]}
+        return {_decode(key): _decode(entry) for key, entry in value["dict"]}
     if isinstance(value, dict):
-        return tuple(_decoded(entry) for entry in value["tuple"])
-    return [_decoded(entry) for entry in value] if isinstance(value, list) else value
+        return tuple(_decode(entry) for entry in value["tuple"])
+    return [_decode(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _is_plain(value: Any) -> bool:
     try:
-        json.dumps(_encoded(value))
+        json.dumps(_encode(value))
     except TypeError:
         return False
     return True

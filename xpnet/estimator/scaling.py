@@ -44,17 +44,17 @@ class ScaledRows:
         xp: Any = self.backend.xp
         if not xp.isdtype(rows.dtype, "real floating"):
             rows = xp.astype(rows, self.dtype)
-        shift, factor = _placed(self.scaling, rows, self.backend)
+        shift, factor = _place(self.scaling, rows, self.backend)
         scaled: Array = (rows - shift) * factor
         return scaled
 
 
 def unscale(Y: Any, scaling: Scaling, backend: Backend) -> Any:
     """Return targets as stored, in the dtype of Y (n, outputs), for what the network answers."""
-    shift, factor = _placed(scaling, Y, backend)
+    shift, factor = _place(scaling, Y, backend)
     return Y / factor + shift
 
 
-def _placed(scaling: Scaling, like: Any, backend: Backend) -> list[Any]:
+def _place(scaling: Scaling, like: Any, backend: Backend) -> list[Any]:
     xp: Any = backend.xp
     return [xp.asarray(array, dtype=like.dtype, device=backend.device) for array in scaling]

@@ -84,15 +84,15 @@ def load_model(path: Path) -> Model:
                 f"{path}: this checkpoint of an earlier xpnet lacks what a prediction needs: "
                 f"finish the run first, with xpnet train --resume {path.parent}"
             )
-        model = _restored(about["model"], tensors["theta"])
+        model = _restore(about["model"], tensors["theta"])
         return replace(model, unfinished=(about["progress"]["epoch"], about["options"]["epochs"]))
     if kind == "xpnet estimator":
-        about = _described_by_estimator(about, tensors)
+        about = _convert_estimator(about, tensors)
     elif version == "1":
-        about = _described_by_version_1(about, tensors)
+        about = _convert_version_1(about, tensors)
     layers = range(len(about["sizes"]) - 1)
     weights, biases = ([tensors[f"layers.{i}.{name}"] for i in layers] for name in ("weight", "bias"))
-    return _restored(about, np.concatenate([array.ravel() for array in weights + biases]))
+    return _restore(about, np.concatenate([array.ravel() for array in weights + biases]))
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def describe(model: Model) -> dict[str, Any]:
     }
 
 
-def _restored(about: dict[str, Any], theta: NDArray[Any]) -> Model:
+def _restore(about: dict[str, Any], theta: NDArray[Any]) -> Model:
     """Return the model that `describe` was given."""
     loss = about["loss"]
     if loss == "quantile":
@@ -162,7 +162,7 @@ _EMPTY: dict[str, Any] = dict.fromkeys(
 )
 
 
-def _described_by_version_1(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+def _convert_version_1(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
     """Return the description of a model that a run saved before version 2, with its scaling as arrays."""
     described = {**_EMPTY, **about}
     if about["classes"] is not None:
@@ -173,7 +173,7 @@ def _described_by_version_1(about: dict[str, Any], tensors: Tensors) -> dict[str
     return described
 
 
-def _described_by_estimator(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+def _convert_estimator(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
     """Return the description of a model that an estimator saved before version 2."""
     parameters, fitted = about["parameters"], about["fitted"]
     n_hidden = fitted["n_layers_"] - 2
