@@ -32,7 +32,8 @@ from xpnet.errors import BackendError
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.ops import ACTIVATIONS
 from xpnet.maths.schedules import SCHEDULES
-from xpnet.training.checkpoint import load_model, load_state
+from xpnet.training.checkpoint import load_state
+from xpnet.training.model import load_model
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = REPOSITORY / "scripts" / "train.py"
@@ -342,7 +343,7 @@ def test_text_labels_are_the_names_of_the_classes(train, here):
     rows = "\n".join(f"{i % 2},{i % 3},{'cat' if i % 2 else 'dog'}" for i in range(40))
     put(here, {"pets.csv": rows})
     assert train("--data pets.csv --out run").status == 0
-    assert load_model(here / "run" / "model.safetensors").classes == ("cat", "dog")
+    assert load_model(here / "run" / "model.safetensors").classes.tolist() == ["cat", "dog"]
     assert metrics(here / "run")["test_accuracy"] == 1
 
 
@@ -712,7 +713,7 @@ def test_another_run_is_not_resumed(request, run, here, way, what):
     [
         ("nowhere", ["--resume nowhere: no such folder"]),
         ("empty", ["empty", "checkpoint.safetensors: no such file"]),
-        ("torn", ["torn", "checkpoint.safetensors: not a whole safetensors file"]),
+        ("torn", ["torn", "checkpoint.safetensors: not a complete safetensors file"]),
         ("model", ["model", "expected an xpnet checkpoint, found xpnet model"]),
     ],
 )

@@ -1,17 +1,26 @@
-"""`scripts/predict.py`: pictures and rows in, the three likeliest classes out."""
+"""`xpnet predict`: pictures and rows in, the most probable classes out."""
 
+import csv
+import io
+import json
 import os
 import re
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from xpnet import MLPClassifier, MLPRegressor
 from xpnet.command.cli import main
-from xpnet.data import load
+from xpnet.data import Scaling, load
+from xpnet.maths.mlp import MLP
+from xpnet.training.model import Model, save_model
 
 REPOSITORY = Path(__file__).parents[2]
 ANSWER = re.compile(r"(?P<file>.+?)(\[(?P<row>\d+)\])?: (?P<answers>.+ %)")
@@ -47,9 +56,12 @@ def predict(models, tmp_path, monkeypatch, capsys):
     """`xpnet predict` in this process, in an empty folder, with the name of a model or the path of one."""
     monkeypatch.chdir(tmp_path)
 
-    def predict(model, *files):
+    def predict(model, *arguments):
         known = models / str(model) / "model.safetensors"
-        status = main(["predict", str(known if known.exists() else model), *map(str, files)])
+        try:
+            status = main(["predict", str(known if known.exists() else model), *map(str, arguments)])
+        except SystemExit as end:
+            status = end.code
         return status, *capsys.readouterr()
 
     return predict
@@ -94,13 +106,17 @@ def answers(out):
 def forward(path, X):
     """What the tensors in a model file answer for rows X, worked out here, as z of the last layer."""
     tensors = load_file(path)
-    h = (X - tensors["scaling.shift"]) * tensors["scaling.factor"]
+    with safe_open(path, framework="numpy") as file:
+        about = json.loads(file.metadata()["about"])
+    shift, factor = np.array(about["scaling"])
+    h = (X - shift) * factor
     n = sum(name.endswith("weight") for name in tensors)
     for i in range(n):
         h = h @ tensors[f"layers.{i}.weight"].astype(float) + tensors[f"layers.{i}.bias"]
         h = np.maximum(h, 0) if i < n - 1 else h
-    if "targets.shift" in tensors:
-        h = h / tensors["targets.factor"] + tensors["targets.shift"]
+    if about["target_scaling"] is not None:
+        shift, factor = np.array(about["target_scaling"])
+        h = h / factor + shift
     return h
 
 
@@ -174,6 +190,33 @@ def test_a_regression_prints_numbers(predict, models):
     found = np.array([line[1:] for line in lines], dtype=float)
     np.testing.assert_allclose(found, [[6, 0], [5, 6]], atol=0.2)
     np.testing.assert_allclose(found, forward(models / "numbers" / "model.safetensors", X), rtol=1e-4)
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv"])
+def test_rows_that_are_scaled_already_are_warned_about(predict, ending):
+    """The digits are stored as 0 ... 16, and the model scales them itself."""
+    X = load("digits").X_test[:5].astype(float)
+    for name, rows in ("raw", X), ("scaled", X / 16), ("bytes", X * 255 / 16):
+        with open(f"{name}.{ending}", "wb") as file:
+            np.savetxt(file, rows, delimiter=",") if ending == "csv" else np.save(file, rows)
+    for name, found in ("scaled", "0 to 1"), ("bytes", "0 to 255"):
+        status, out, err = predict("digits", f"{name}.{ending}")
+        assert (status, len(answers(out))) == (0, 5)
+        assert err.startswith(f"warning: {name}.{ending}: expected values from 0 to 16, ")
+        assert f"found {found}:" in err
+        assert "Give the values as stored" in err
+        assert len(err.splitlines()) == 1
+    assert predict("digits", f"raw.{ending}")[2] == ""
+
+
+def test_other_rows_are_not_warned_about(predict):
+    np.save("blank.npy", np.zeros((1, 64)))
+    np.save("dots.npy", np.ones((1, 64), np.uint8))
+    assert predict("digits", "blank.npy", "dots.npy")[2] == ""
+    np.save("row.npy", np.full((1, 3), 0.5))  # a table is standardised: no range is wrong
+    assert predict("table", "row.npy")[2] == ""
+    np.save("row.npy", np.full((1, 3), 500.0))
+    assert predict("table", "row.npy")[2] == ""
 
 
 # Pictures
@@ -309,15 +352,15 @@ def flipped(data):
 
 
 BAD_MODELS = {
-    "truncated": (lambda data: data[:-1], "not a whole safetensors file"),
-    "half": (lambda data: data[: len(data) // 2], "not a whole safetensors file"),
-    "empty": (lambda data: b"", "not a whole safetensors file"),
-    "no model": (lambda data: b"\x89PNG and so on", "not a whole safetensors file"),
+    "truncated": (lambda data: data[:-1], "not a complete safetensors file"),
+    "half": (lambda data: data[: len(data) // 2], "not a complete safetensors file"),
+    "empty": (lambda data: b"", "not a complete safetensors file"),
+    "no model": (lambda data: b"\x89PNG and so on", "not a complete safetensors file"),
     "flipped bit": (flipped, "do not match their SHA-256: the file was changed"),
     "edited header": (lambda data: data.replace(b"relu", b"tanh"), "do not match their SHA-256"),
     "version": (
-        lambda data: data.replace(b'"version":"1"', b'"version":"9"'),
-        "expected format version 1, found 9: use the xpnet that wrote it, or train again",
+        lambda data: data.replace(b'"version":"2"', b'"version":"9"'),
+        "expected format version 1 or 2, found 9: use the xpnet that wrote it, or train again",
     ),
     "kind": (
         lambda data: data.replace(b"xpnet model", b"other model"),
@@ -344,12 +387,6 @@ def test_a_bad_model_is_refused(predict, models, tmp_path, way, what):
     assert words in err
 
 
-def test_a_checkpoint_is_no_model(predict, models):
-    status, out, err = predict(models / "table" / "checkpoint.safetensors", "row.npy")
-    assert (status, out) == (2, "")
-    assert "expected an xpnet model, found xpnet checkpoint" in err
-
-
 def test_a_missing_model(predict):
     assert predict("gone.safetensors", "row.npy") == (2, "", "error: gone.safetensors: no such file\n")
 
@@ -358,3 +395,257 @@ def test_nothing_to_predict(models, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["predict", str(models / "table" / "model.safetensors")])
     assert "required: file" in capsys.readouterr().err
+
+
+# What is printed, and where
+
+
+@pytest.fixture
+def digits(predict):
+    """Two rows of digits in rows.npy, and a picture of the first in it.png."""
+    X = load("digits").X_test[:2]
+    np.save("rows.npy", X)
+    save_picture("it.png", X[0].reshape(8, 8) * (255 / 16))
+    return X
+
+
+@pytest.mark.parametrize(("top", "n"), [(1, 1), (5, 5), (99, 10)])
+def test_top_says_how_many_classes(predict, digits, top, n):
+    status, out, err = predict("digits", "rows.npy", "--top", top)
+    assert (status, err) == (0, "")
+    three = answers(predict("digits", "rows.npy")[1])
+    for (*_, found), (*_, expected) in zip(answers(out), three, strict=True):
+        assert len(found) == n
+        assert list(found.items())[:3] == list(expected.items())[:n]
+
+
+@pytest.mark.parametrize("top", ["0", "-1", "two"])
+def test_no_classes_to_show_are_refused(predict, top):
+    status, out, err = predict("digits", "rows.npy", f"--top={top}")
+    assert (status, out) == (2, "")
+    assert f"--top: expected a number of at least 1, got '{top}'" in err
+
+
+def test_json_has_an_object_on_each_line(predict, models, digits):
+    status, out, err = predict("digits", "rows.npy", "it.png", "--json", "--top", 2)
+    assert (status, err) == (0, "")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [(r["file"], r["row"]) for r in records] == [("rows.npy", 0), ("rows.npy", 1), ("it.png", None)]
+    expected = softmax(forward(models / "digits" / "model.safetensors", digits.astype(float)))
+    for record, probabilities in zip(records, expected, strict=False):
+        best = np.argsort(-probabilities)[:2].tolist()
+        assert [entry["class"] for entry in record["classes"]] == best  # numbers, as in the data
+        assert [entry["probability"] for entry in record["classes"]] == pytest.approx(
+            probabilities[best], rel=1e-4
+        )
+        assert record["unsure"] is None
+    np.save("row.npy", [[1.0, 0, 0]])
+    (line,) = predict("numbers", "row.npy", "--json")[1].splitlines()
+    values = forward(models / "numbers" / "model.safetensors", np.array([[1.0, 0, 0]]))[0]
+    assert json.loads(line) == {"file": "row.npy", "row": 0, "values": pytest.approx(values, rel=1e-4)}
+
+
+def test_csv_has_a_header_and_quotes_what_needs_it(predict, models, digits):
+    os.rename("it.png", "a, b.png")
+    out = predict("digits", "rows.npy", "a, b.png", "--csv", "--top", 2)[1]
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert list(rows[0]) == ["file", "row", "class_1", "probability_1", "class_2", "probability_2", "unsure"]
+    assert [(row["file"], row["row"]) for row in rows] == [
+        ("rows.npy", "0"),
+        ("rows.npy", "1"),
+        ("a, b.png", ""),
+    ]
+    text = answers(predict("digits", "rows.npy", "a, b.png", "--top", 2)[1])
+    for row, (*_, found) in zip(rows, text, strict=True):
+        assert [row["class_1"], row["class_2"]] == list(found)
+        per_cent = [100 * float(row[f"probability_{k}"]) for k in (1, 2)]
+        assert per_cent == pytest.approx(list(found.values()), abs=0.01)
+        assert row["unsure"] == ""
+    np.save("row.npy", [[1.0, 0, 0]])
+    header, row = csv.reader(io.StringIO(predict("numbers", "row.npy", "--csv")[1]))
+    assert header == ["file", "row", "value_1", "value_2"]
+    values = forward(models / "numbers" / "model.safetensors", np.array([[1.0, 0, 0]]))[0]
+    assert [float(value) for value in row[2:]] == pytest.approx(values, rel=1e-4)
+
+
+def test_one_form_at_a_time(predict):
+    assert predict("digits", "rows.npy", "--json", "--csv")[0] == 2
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_output_goes_to_a_file(predict, digits, form):
+    expected = predict("digits", "rows.npy", "it.png", *form)[1]
+    status, out, err = predict("digits", "rows.npy", "gone.png", "it.png", "--output", "out.txt", *form)
+    assert (status, out, err) == (1, "", "error: gone.png: no such file\n")
+    assert Path("out.txt").read_text("utf-8") == expected
+
+
+def test_an_output_that_cannot_be_written_is_said(predict, digits):
+    status, out, err = predict("digits", "rows.npy", "--output", "no/such/folder.txt")
+    assert (status, out) == (1, "")
+    assert "no/such/folder.txt" in err
+
+
+# Folders
+
+
+def test_a_folder_is_its_pictures(predict):
+    digits = load("digits").X_test[:3].reshape(-1, 8, 8) * (255 / 16)
+    Path("scans").mkdir()
+    for name, digit in zip(["c.png", "a.PNG", "b.bmp"], digits, strict=True):
+        save_picture(f"scans/{name}", digit)
+    Path("scans/torn.jpg").write_bytes(b"\xff\xd8 no more")
+    Path("scans/notes.txt").write_text("not asked for")
+    Path("scans/.hidden.png").write_text("not asked for")
+    Path("scans/deeper.png").mkdir()
+    save_picture("last.png", digits[0])
+    status, out, err = predict("digits", "scans", "last.png")
+    assert status == 1
+    names = ["a.PNG", "b.bmp", "c.png"]
+    assert [file for file, *_ in answers(out)] == [*(str(Path("scans", name)) for name in names), "last.png"]
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {Path('scans', 'torn.jpg')}: ")
+    found = answers(predict("digits", *(f"scans/{name}" for name in names))[1])
+    assert [answer for *_, answer in found] == [answer for *_, answer in answers(out)[:3]]
+
+
+def test_a_folder_without_pictures_is_said(predict, digits):
+    Path("empty").mkdir()
+    status, out, err = predict("digits", "empty", "it.png")
+    assert (status, len(answers(out))) == (1, 1)
+    assert err.startswith("error: empty: expected pictures in this folder (.png, .jpg, ")
+
+
+# Prepared pictures
+
+
+def test_prepared_pictures_are_saved_as_the_network_gets_them(predict, digits):
+    from PIL import Image
+
+    os.makedirs("other")
+    page = np.full((90, 120), 250)
+    page[20:70, 30:40] = 15  # dark on light, off the centre
+    save_picture("other/it.bmp", page)
+    status, out, err = predict(
+        "digits", "it.png", "other/it.bmp", "rows.npy", "--save-prepared", "new/prepared"
+    )
+    assert (status, err) == (0, "")
+    assert sorted(os.listdir("new/prepared")) == ["it-2.png", "it.png"]
+    prepared = [np.asarray(Image.open(f"new/prepared/{name}")) for name in ("it.png", "it-2.png")]
+    assert [(p.shape, p.dtype, p.max()) for p in prepared] == [((8, 8), np.uint8, 255)] * 2
+    assert (prepared[1].sum(axis=0) > 0).nonzero()[
+        0
+    ].size == 2  # an upright stroke, five times as high as wide
+    rows = np.stack(prepared).reshape(2, 64) * (16 / 255)
+    np.save("prepared.npy", rows)
+    of_files = [found for *_, found in answers(out)][:2]
+    for found, expected in zip(answers(predict("digits", "prepared.npy")[1]), of_files, strict=True):
+        assert found[2] == pytest.approx(expected, abs=1)  # rounded to 256 levels
+
+
+def test_a_model_of_rows_has_no_pictures_to_save(predict):
+    np.save("row.npy", np.zeros((1, 3)))
+    status, out, err = predict("table", "row.npy", "--save-prepared", "prepared")
+    assert (status, out) == (2, "")
+    assert "--save-prepared" in err
+    assert "not trained on pictures" in err
+    assert not Path("prepared").exists()
+
+
+# Pictures that are unsure
+
+
+def test_several_characters_in_one_picture_are_unsure(predict):
+    one = np.zeros((28, 28))
+    one[4:24, 11:16] = 255
+    save_picture("one.png", one)
+    save_picture("two.png", np.hstack([one, one]))
+    status, out, err = predict("strokes", "one.png", "two.png")
+    assert (status, err) == (0, "")
+    sure, unsure = out.splitlines()
+    assert sure.startswith("one.png: upright ")
+    assert unsure.startswith("two.png: unsure (several characters: crop it to one): ")
+    records = [
+        json.loads(line) for line in predict("strokes", "one.png", "two.png", "--json")[1].splitlines()
+    ]
+    assert [record["unsure"] for record in records] == [None, "several characters: crop it to one"]
+    assert predict("strokes", "two.png", "--csv")[1].rstrip().endswith(",several characters: crop it to one")
+
+
+def test_a_picture_of_no_class_is_unsure(predict, tmp_path):
+    # A network that knows nothing: all of ten classes are as probable.
+    model = Model(
+        MLP((64, 10)), np.zeros(650, np.float32), np.arange(10), (8, 8), Scaling(np.zeros(1), np.ones(1))
+    )
+    save_model(tmp_path / "blind.safetensors", model)
+    save_picture("it.png", np.pad(np.full((9, 2), 255), 5))
+    status, out, err = predict("blind.safetensors", "it.png")
+    assert (status, err) == (0, "")
+    assert out.startswith("it.png: unsure (no class has a probability of 40 %): 0 10.00 %")
+
+
+# Unfinished runs
+
+
+def test_a_stopped_run_predicts_from_its_checkpoint(models, predict, tmp_path):
+    """The run of the fixture as it was killed: without model.safetensors."""
+    np.save("rows.npy", load("digits").X_test[:20])
+    finished = predict("digits", "rows.npy")
+    run = tmp_path / "killed"
+    run.mkdir()
+    (run / "checkpoint.safetensors").write_bytes((models / "digits" / "checkpoint.safetensors").read_bytes())
+    status, out, err = predict(run, "rows.npy")
+    assert (status, out) == finished[:2]
+    assert err == f"warning: {run}: unfinished run, 50 of 50 epochs: taking its checkpoint\n"
+
+
+def test_a_killed_run_predicts(models, predict, tmp_path):
+    """kill -9 while it writes one checkpoint after the other."""
+    np.save("rows.npy", np.zeros((2, 3)))
+    run = tmp_path / "run"
+    start = [sys.executable, "-m", "xpnet", "train", "--quiet", "--device", "cpu", "--epochs", "100000"]
+    options = [f"--data={models}/table.npz", f"--out={run}", "--checkpoint-every=1"]
+    process = subprocess.Popen([*start, *options], env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    try:
+        while not (run / "checkpoint.safetensors").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        first = (run / "checkpoint.safetensors").read_bytes()
+        time.sleep(0.2)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (run / "model.safetensors").exists()
+    for _ in range(2):
+        status, out, err = predict(run, "rows.npy")
+        assert status == 0
+        assert [set(found) for *_, found in answers(out)] == [{"plus", "minus"}] * 2
+        assert re.search(r"unfinished run, \d+ of 100000 epochs", err)
+        (run / "checkpoint.safetensors").write_bytes(first)
+    assert "unfinished run, 0 of" in err
+
+
+# Models of estimators
+
+
+def test_what_an_estimator_saved_predicts(predict):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    np.save("rows.npy", X[:5])
+    labels = np.where(X[:, 0] > 0, "plus", "minus")
+    models = {
+        "labels": MLPClassifier((5,), "tanh", max_iter=20, class_weight={"plus": 2.0}),
+        "numbers": MLPRegressor("quantile", (5,), ["elu"], quantile=0.9, max_iter=20),
+    }
+    for (name, model), y in zip(models.items(), (labels, X[:, :2] * 100), strict=True):
+        with warnings.catch_warnings(action="ignore"):
+            model.fit(X, y).save(f"{name}.safetensors")
+    status, out, err = predict("labels.safetensors", "rows.npy")
+    assert (status, err) == (0, "")
+    for (*_, found), p in zip(answers(out), models["labels"].predict_proba(X[:5]), strict=True):
+        assert found == {
+            "minus": pytest.approx(100 * p[0], abs=0.01),
+            "plus": pytest.approx(100 * p[1], abs=0.01),
+        }
+    lines = predict("numbers.safetensors", "rows.npy", "--json")[1].splitlines()
+    assert [json.loads(line)["values"] for line in lines] == models["numbers"].predict(X[:5]).tolist()

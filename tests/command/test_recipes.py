@@ -20,7 +20,7 @@ from xpnet.command.progress import Progress
 from xpnet.command.recipes import load_recipe, recipe_names
 from xpnet.data import load
 from xpnet.maths.mlp import MLP
-from xpnet.training.checkpoint import load_model
+from xpnet.training.model import load_model
 
 # The articles' titles, and what `--list-recipes` must say of their figures.
 ARTICLES = {

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from xpnet.backends import resolve
 from xpnet.command.cli import main
 from xpnet.command.progress import Progress
-from xpnet.training.checkpoint import load_model, load_state
+from xpnet.training.checkpoint import load_state
+from xpnet.training.model import load_model
 
 REPOSITORY = Path(__file__).parents[2]
 # A new Python imports for half a second. This one has done so, and runs each line in a copy of itself.

@@ -16,6 +16,7 @@ from xpnet.errors import InputError
 
 pytest.importorskip("PIL")
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist" / "t10k-images-idx3-ubyte.gz"
 SHAPE = (28, 28)
@@ -27,7 +28,7 @@ def read(tmp_path):
 
     def save_and_read(image, name="it.png", shape=SHAPE, box=None, **options):
         image.save(tmp_path / name, **options)
-        row = read_picture(tmp_path / name, shape, box=box)
+        row = read_picture(tmp_path / name, shape, box=box).pixels
         assert row.shape == (shape[0] * shape[1],)
         assert row.dtype == np.float64
         assert 0 <= row.min() < row.max() <= 255
@@ -136,7 +137,9 @@ def test_a_gif_or_a_telephones_jpeg_is_a_picture_too(read, tmp_path):
     np.testing.assert_array_equal(read(seven(), "it.gif"), expected)
     seven().save(tmp_path / "it.mpo", save_all=True, append_images=[seven((50, 120))])
     (tmp_path / "it.mpo").rename(tmp_path / "it.jpg")
-    np.testing.assert_allclose(read_picture(tmp_path / "it.jpg", SHAPE).reshape(SHAPE), expected, atol=40)
+    np.testing.assert_allclose(
+        read_picture(tmp_path / "it.jpg", SHAPE).pixels.reshape(SHAPE), expected, atol=40
+    )
 
 
 def sixteen_bits(image):
@@ -209,7 +212,7 @@ def test_cut_short(tmp_path, name, part):
     path = tmp_path / name
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    refused(path, "cut short")
+    refused(path, "truncated")
 
 
 def test_no_such_file_or_a_folder(tmp_path):
@@ -272,9 +275,136 @@ def test_a_target_that_makes_no_sense(tmp_path, shape, options, message):
 
 def test_a_path_may_be_a_string(tmp_path):
     seven().save(tmp_path / "it.png")
-    assert read_picture(os.fspath(tmp_path / "it.png"), SHAPE).max() == 255
+    assert read_picture(os.fspath(tmp_path / "it.png"), SHAPE).pixels.max() == 255
 
 
 def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    refused(tmp_path / "it.png", r'pip install -e "\.\[plot\]"')
+    refused(tmp_path / "it.png", "pip install pillow")
+
+
+# More formats
+
+
+@pytest.mark.parametrize("name", ["it.tif", "it.tiff", "it.webp"])
+def test_a_scanners_tiff_and_a_webp(read, name):
+    np.testing.assert_allclose(read(seven(), name), read(seven()), atol=0 if name != "it.webp" else 30)
+
+
+def levels(dtype, darkest, brightest):
+    """Return the 7 in levels of this type: TIFF alone holds integers of 32 bits, and floating point."""
+    paper = np.asarray(seven().convert("L"), dtype=np.float64) / 255
+    return Image.fromarray((darkest + (brightest - darkest) * paper).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "darkest", "brightest"),
+    [
+        (np.uint16, 0, 65535),
+        (np.int32, 0, 65535),
+        (np.int32, 0, 2**30),
+        (np.float32, 0, 1),
+        (np.float32, -3, 9),
+        (np.float32, 100, 109),
+    ],
+)
+def test_a_tiff_of_many_levels(read, dtype, darkest, brightest):
+    np.testing.assert_allclose(read(levels(dtype, darkest, brightest), "it.tif"), read(seven()), atol=3)
+
+
+def test_levels_that_are_not_finite(tmp_path):
+    image = np.full((30, 30), np.nan, np.float32)
+    Image.fromarray(image).save(tmp_path / "it.tif")
+    refused(tmp_path / "it.tif", r"cannot read it as a picture.*not finite")
+
+
+@pytest.mark.parametrize("name", ["pages.tif", "moving.webp"])
+def test_several_pages(tmp_path, name):
+    seven().save(tmp_path / name, save_all=True, append_images=[seven(ink="red")])
+    refused(tmp_path / name, "got 2 frames")
+
+
+# One character, several, or noise
+
+
+@pytest.fixture(scope="module")
+def many():
+    """250 digits of MNIST's test part."""
+    if not MNIST.exists():
+        pytest.skip("no MNIST test pictures beside the repository")
+    with gzip.open(MNIST) as file:
+        return np.frombuffer(file.read(), dtype=np.uint8, offset=16).reshape(-1, 28, 28)[::40]
+
+
+@pytest.fixture
+def doubts(tmp_path):
+    """A function that returns the doubt about each of some arrays of grey levels."""
+
+    def doubts(pictures):
+        found = []
+        for picture in pictures:
+            Image.fromarray(picture).save(tmp_path / "it.bmp")
+            found.append(read_picture(tmp_path / "it.bmp", SHAPE).doubt)
+        return found
+
+    return doubts
+
+
+def enlarged(digit):
+    return np.asarray(Image.fromarray(digit).resize((112, 112), Image.Resampling.BICUBIC))
+
+
+def turned(digit, rng):
+    image = Image.fromarray(enlarged(digit))
+    return np.asarray(image.rotate(rng.uniform(-25, 25), resample=Image.Resampling.BICUBIC))
+
+
+ALTERED = {
+    "as it is": lambda digit, rng: digit,
+    "thick": lambda digit, rng: ndimage.grey_dilation(enlarged(digit), size=(7, 7)),
+    "thin": lambda digit, rng: ndimage.grey_erosion(enlarged(digit), size=(5, 5)),
+    "turned": turned,
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+def test_a_digit_is_hardly_ever_doubted(doubts, many, how):
+    rng = np.random.default_rng(0)
+    found = doubts(255 - ALTERED[how](digit, rng) for digit in many)
+    assert sum(doubt is not None for doubt in found) < 0.01 * len(many)
+
+
+def in_a_row(digits, gap):
+    parts = [digit[:, digit.max(axis=0) > 40] for digit in map(enlarged, digits)]
+    space = np.zeros((112, gap), np.uint8)
+    return 255 - np.pad(np.hstack([parts[0], *(x for part in parts[1:] for x in (space, part))]), 20)
+
+
+@pytest.mark.parametrize("gap", [4, 30])
+@pytest.mark.parametrize("n", [2, 3])
+def test_digits_side_by_side_are_several(doubts, many, n, gap):
+    found = doubts(in_a_row(many[i : i + n], gap) for i in range(0, 120, n))
+    assert sum(doubt == "several characters: crop it to one" for doubt in found) > 0.97 * len(found)
+
+
+def test_a_digit_below_another_is_several(doubts, many):
+    pairs = zip(many[:50], many[50:100], strict=True)
+    found = doubts(in_a_row([above.T, below.T], 10).T for above, below in pairs)
+    assert sum(doubt == "several characters: crop it to one" for doubt in found) > 0.8 * len(found)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda rng: rng.random((100, 100)) < 0.1,
+        lambda rng: rng.random((100, 100)) < 0.5,
+        lambda rng: rng.random((28, 28)) < 0.15,
+        lambda rng: np.pad(rng.random((60, 60)), 6),
+        lambda rng: np.pad(ndimage.gaussian_filter(rng.standard_normal((100, 100)), 3) > 0.02, 10),
+    ],
+    ids=["specks", "half black", "dots", "grey", "blobs"],
+)
+def test_noise_is_no_digit(doubts, noise):
+    rng = np.random.default_rng(0)
+    found = doubts((255 * noise(rng)).astype(np.uint8) for _ in range(20))
+    assert None not in found

@@ -1,8 +1,10 @@
 """Files on disk: what goes in comes out bit for bit, a damaged file is refused, a whole one is never lost."""
 
+import hashlib
 import json
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from xpnet.backends import resolve
 from xpnet.data import Scaling
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
-from xpnet.training.checkpoint import Model, load_model, load_state, read_about, save_model, save_state
+from xpnet.training.checkpoint import load_state, read_about, save_state
 from xpnet.training.loop import Best, TrainState
+from xpnet.training.model import Model, describe, load_model, save_model
 
 MODEL_SIZES = (4, 3, 2)
 ABOUT = {"options": {"hidden": [3], "out": None, "lr": 0.1}, "data_sha256": "ü", "sizes": [4, 3, 2]}
@@ -50,7 +53,25 @@ def a_model(seed=0, dtype="float32", picture=(2, 2)):
     mlp = MLP(MODEL_SIZES, "tanh")
     theta = np.random.default_rng(seed).standard_normal(mlp.layout.n_parameters).astype(dtype)
     scaling = Scaling(np.array([0.1, 0.2, 0.3, 0.4]), np.array([1 / 3]))
-    return Model(mlp, theta, ("yes", "nö"), picture, scaling)
+    return Model(mlp, theta, np.array(["yes", "nö"]), picture, scaling)
+
+
+def write_version_1(path, kind, tensors, about):
+    """What the files of version 1 consist of, spelled out."""
+    header = {"format": kind, "version": "1", "about": json.dumps(about)}
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())
+        digest.update(tensors[name].tobytes())
+    save_file(tensors, path, header | {"sha256": digest.hexdigest()})
+
+
+def tensors_of(model):
+    """The layers as a file has them."""
+    tensors = {}
+    for i, (W, b) in enumerate(model.mlp.layout.split(model.theta, xp=np)):
+        tensors |= {f"layers.{i}.weight": W, f"layers.{i}.bias": b}
+    return tensors
 
 
 def same_bits(a, b):
@@ -92,17 +113,114 @@ def test_a_state_comes_back_bit_for_bit(path, library, dtype, best, moments):
     assert read_about(path) | ABOUT == read_about(path)
 
 
+def assert_same_model(ours, theirs):
+    assert same_bits(ours.theta, theirs.theta)
+    assert ours.mlp == theirs.mlp
+    for name in ("picture", "columns", "estimator", "unfinished"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    pairs = [(ours.classes, theirs.classes)]
+    for name in ("scaling", "target_scaling"):
+        pair = getattr(ours, name), getattr(theirs, name)
+        pairs += [pair] if None in pair else zip(*pair, strict=True)
+    for a, b in pairs:
+        assert same_bits(a, b) if b is None or b.dtype.kind != "O" else a.tolist() == b.tolist()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("picture", [(2, 2), (1, 4), None])
+@pytest.mark.parametrize("picture", [(2, 3), (1, 6), None])
 def test_a_model_comes_back_bit_for_bit(path, dtype, picture):
     model = a_model(dtype=dtype, picture=picture)
     save_model(path, model)
-    loaded = load_model(path)
-    assert same_bits(loaded.theta, model.theta)
-    assert loaded.mlp == model.mlp
-    assert (loaded.classes, loaded.picture) == (model.classes, model.picture)
-    for ours, theirs in zip(loaded.scaling, model.scaling, strict=True):
-        assert same_bits(ours, theirs)
+    assert_same_model(load_model(path), model)
+
+
+def test_a_model_of_numbers_comes_back_bit_for_bit(path):
+    mlp = MLP((2, 3), (), "poisson")
+    columns = {"sex": ["f", "m"], "age": {"mean": 0.1}}
+    target_scaling = Scaling(numbers(3, dtype="float64"), np.array([1 / 3, 0.1 + 0.2, 1e-300]))
+    model = Model(mlp, numbers(9), None, target_scaling=target_scaling, columns=columns)
+    save_model(path, model)
+    assert_same_model(load_model(path), model)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array(["no", "nö"]),
+        np.array(["no", "maybe"], dtype=object),
+        np.array([-3, 2**62]),
+        np.array([2, 255], dtype=np.uint8),
+        np.array([0.1, 1 / 3]),
+        np.array([0.1, 1 / 3], dtype=np.float32),
+        np.array([False, True]),
+    ],
+    ids=lambda classes: str(classes.dtype),
+)
+def test_class_labels_keep_their_type(path, classes):
+    save_model(path, replace(a_model(), classes=classes))
+    loaded = load_model(path).classes
+    assert loaded.dtype == classes.dtype
+    assert loaded.tolist() == classes.tolist()
+    assert list(map(type, loaded.tolist())) == list(map(type, classes.tolist()))
+
+
+def test_class_labels_that_json_cannot_hold_are_refused(path):
+    with pytest.raises(InputError, match=r"class labels that are numbers or text, got .*None"):
+        save_model(path, replace(a_model(), classes=np.array([None, "a"], dtype=object)))
+    assert not path.exists()
+
+
+def test_a_loss_of_ones_own_has_no_name_in_a_file(path):
+    model = a_model()
+    with pytest.raises(InputError, match="one of your own"):
+        save_model(path, replace(model, mlp=replace(model.mlp, loss=model.mlp.criterion)))
+    assert not path.exists()
+
+
+# Files of earlier versions
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_a_model_of_version_1_is_read(path, kind):
+    model, about = a_model(), {"activations": ["tanh"], "loss": "softmax_cross_entropy"}
+    if kind == "numbers":
+        targets = Scaling(np.array([5.0, 1 / 3]), np.array([0.1, 2.0]))
+        model = replace(model, classes=None, picture=None, target_scaling=targets)
+        model = replace(model, mlp=replace(model.mlp, loss="squared_error"))
+        about["loss"] = "squared_error"
+    tensors = tensors_of(model) | {
+        "scaling.shift": model.scaling.shift,
+        "scaling.factor": model.scaling.factor,
+    }
+    if kind == "numbers":
+        tensors |= {"targets.shift": targets.shift, "targets.factor": targets.factor}
+    about |= {"sizes": [4, 3, 2], "classes": None, "picture": None}
+    if kind == "classes":
+        about |= {"classes": ["yes", "nö"], "picture": [2, 2]}
+    write_version_1(path, "xpnet model", tensors, about)
+    assert_same_model(load_model(path), model)
+
+
+def test_a_checkpoint_of_an_earlier_version_continues_but_does_not_predict(path):
+    save_state(path, a_state(), ABOUT, backend=resolve("cpu"))
+    with pytest.raises(InputError, match=rf"{path.name}: .*finish the run first, with xpnet train --resume"):
+        load_model(path)
+    assert load_state(path, backend=resolve("cpu"))[1] == ABOUT
+
+
+# A folder
+
+
+def test_the_folder_of_a_run_is_its_model_or_else_its_checkpoint(tmp_path):
+    model, backend = a_model(), resolve("cpu")
+    state = replace(a_state(), theta=2 * model.theta)
+    about = ABOUT | {"model": describe(model), "options": {"epochs": 50}}
+    save_state(tmp_path / "checkpoint.safetensors", state, about, backend=backend)
+    unfinished = replace(model, theta=state.theta, unfinished=(state.epoch, 50))
+    assert_same_model(load_model(tmp_path), unfinished)
+    assert_same_model(load_model(tmp_path / "checkpoint.safetensors"), unfinished)
+    save_model(tmp_path / "model.safetensors", model)
+    assert_same_model(load_model(tmp_path), model)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +241,7 @@ def test_arrays_with_gaps_come_back_in_order(path, strided):
 
 def test_a_strided_model_comes_back_in_order(path):
     model = a_model()
-    save_model(path, Model(model.mlp, model.theta[::-1], None, None, model.scaling))
+    save_model(path, replace(model, theta=model.theta[::-1]))
     assert same_bits(load_model(path).theta, model.theta[::-1].copy())
 
 
@@ -148,7 +266,7 @@ def test_plain_safetensors_reads_a_model(path):
     model = a_model()
     save_model(path, model)
     tensors = load_file(path)
-    shapes = {name: tensor.shape for name, tensor in tensors.items() if name.startswith("layers")}
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     assert shapes == {
         "layers.0.weight": (4, 3),
         "layers.0.bias": (3,),
@@ -269,10 +387,10 @@ def test_any_other_length_is_refused(files, kind):
     good = path.read_bytes()
     for length in [*range(0, len(good), 7), len(good) - 1]:
         path.write_bytes(good[:length])
-        with pytest.raises(InputError, match="not a whole safetensors file"):
+        with pytest.raises(InputError, match="not a complete safetensors file"):
             read(path)
     path.write_bytes(good + b"\0")
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         read(path)
 
 
@@ -299,21 +417,21 @@ def swap(header):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda header: set_about(header, classes=["no", "nö"]), "do not match their SHA-256"),
+        (lambda header: set_about(header, classes=["<U3", ["no", "nö"]]), "do not match their SHA-256"),
         (lambda header: set_about(header, activations=["relu"]), "do not match their SHA-256"),
         (lambda header: header["layers.0.weight"].update(dtype="I32"), "do not match their SHA-256"),
         (lambda header: header["layers.0.weight"].update(dtype="BF16", shape=[4, 6]), "it.safetensors"),
         (lambda header: header["layers.0.weight"].update(shape=[3, 4]), "do not match their SHA-256"),
-        (lambda header: header["layers.0.weight"].update(shape=[2**40, 2**40]), "not a whole safetensors"),
+        (lambda header: header["layers.0.weight"].update(shape=[2**40, 2**40]), "not a complete safetensors"),
         (swap, "do not match their SHA-256"),
         (lambda header: header["__metadata__"].pop("sha256"), "do not match their SHA-256"),
         (lambda header: header["__metadata__"].update(note="hello"), "do not match their SHA-256"),
         (lambda header: header["__metadata__"].pop("about"), "do not match their SHA-256"),
         (
-            lambda header: header["__metadata__"].update(version="2"),
-            "expected format version 1, found 2: use the xpnet that wrote it",
+            lambda header: header["__metadata__"].update(version="3"),
+            "expected format version 1 or 2, found 3: use the xpnet that wrote it",
         ),
-        (lambda header: header["__metadata__"].pop("version"), "expected format version 1, found None"),
+        (lambda header: header["__metadata__"].pop("version"), "expected format version 1 or 2, found none"),
         (lambda header: header.pop("__metadata__"), "expected an xpnet model, found some other safetensors"),
     ],
 )
@@ -326,7 +444,7 @@ def test_an_edited_header_is_refused(files, edit, said):
 
 def test_one_kind_is_not_taken_for_the_other(files):
     (model, read_model), (state, read_state) = files.values()
-    with pytest.raises(InputError, match="expected an xpnet model, found xpnet checkpoint"):
+    with pytest.raises(InputError, match="lacks what a prediction needs"):
         read_model(state)
     with pytest.raises(InputError, match="expected an xpnet checkpoint, found xpnet model"):
         read_state(model)
@@ -341,11 +459,13 @@ def test_a_file_of_someone_else_is_refused(path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04\x95 pickle", bytes(1000)])
 def test_a_file_that_is_none_is_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"it\.safetensors: not a whole safetensors file"):
+    with pytest.raises(InputError, match=r"it\.safetensors: not a complete safetensors file"):
         load_model(path)
 
 
-def test_no_file_and_a_folder_are_refused(tmp_path):
+def test_no_file_and_an_empty_folder_are_refused(tmp_path):
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(InputError, match=f"{path.name}: no such file"):
             load_model(path)
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: no such file"):
+        load_state(tmp_path / "checkpoint.safetensors", backend=resolve("cpu"))

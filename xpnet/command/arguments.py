@@ -166,8 +166,27 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `xpnet predict`."""
-    parser.add_argument("model", help="folder of a run, or its model.safetensors")
-    parser.add_argument("files", nargs="+", metavar="file", help="picture, or rows as they were trained on")
+    parser.add_argument("model", help="folder of a run, or a model file of a run or of an estimator")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="file",
+        help="picture, folder of pictures, or rows as they were trained on (.npy, .npz, .csv)",
+    )
+    parser.add_argument(
+        "--top",
+        default=3,
+        type=_parse_top,
+        metavar="N",
+        help="number of classes to show, the most probable first (default: %(default)s)",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="write a JSON object on a line for each prediction")
+    form.add_argument("--csv", action="store_true", help="write a table of comma-separated values")
+    parser.add_argument("--output", metavar="FILE", help="write to this file (default: standard output)")
+    parser.add_argument(
+        "--save-prepared", metavar="DIR", help="save each picture as the network gets it, as PNG"
+    )
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
     parser.add_argument("--backend", help=f"{', '.join(LIBRARIES)} (default: as train)")
 
@@ -216,6 +235,12 @@ def _parse_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def _parse_top(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
 
 
 PARSERS = {int: _parse_int, float: _parse_number}

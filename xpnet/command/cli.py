@@ -8,25 +8,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 import xpnet
-from xpnet.backends import LIBRARIES, resolve
+from xpnet.backends import LIBRARIES
 from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_arguments
 from xpnet.command.formats import format_command
 from xpnet.command.options import Options
+from xpnet.command.predict import predict_files
 from xpnet.command.recipes import load_recipe, recipe_names
-from xpnet.data.pictures import read_picture
-from xpnet.data.table import read_rows
 from xpnet.errors import BackendError, DivergenceError, InputError, choose, find_nearest
-from xpnet.training.checkpoint import Model, load_model
-from xpnet.training.scores import predict
 
 __all__ = ["main"]
-
-ROW_FILES = (".npy", ".npz", ".csv")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,52 +95,6 @@ def list_recipes() -> int:
         for figure, expected in recipe.expected.items():
             print(f"    expected: {figure.replace('_', ' ')} {expected.describe(figure)}")
     return 0
-
-
-def predict_files(arguments: argparse.Namespace) -> int:
-    """Print the three likeliest classes of each picture (PNG, JPEG) or row (.npy, .npz, .csv).
-
-    With probabilities; for a network that predicts numbers, the numbers. A file that cannot be used is named,
-    and the others go on.
-    """
-    path = Path(arguments.model)
-    model = load_model(path / "model.safetensors" if path.is_dir() else path)
-    backend = resolve(arguments.device, arguments.backend, str(model.theta.dtype))
-    theta = backend.asarray(model.theta)
-    status = 0
-    for file in arguments.files:
-        try:
-            X = _read_inputs(file, model)
-            answers = predict(model.mlp, theta, backend.asarray(X), backend=backend)
-            if model.target_scaling is not None:
-                answers = model.target_scaling.undo(answers)
-        except InputError as error:
-            status = _fail(error, 1)
-            continue
-        for row, answer in enumerate(answers):
-            name = file if len(answers) == 1 and not file.lower().endswith(ROW_FILES) else f"{file}[{row}]"
-            print(f"{name}: {_answer(answer, model.classes)}")
-    return status
-
-
-def _read_inputs(file: str, model: Model) -> np.ndarray[Any, Any]:
-    dtype = str(model.theta.dtype)
-    n_features = model.mlp.sizes[0]
-    if file.lower().endswith(ROW_FILES):
-        return model.scaling(read_rows(file, n_features), dtype)
-    if model.picture is None:
-        raise InputError(
-            f"{file}: the model was trained on rows of {n_features} numbers, not on pictures: "
-            f"give it a file that ends in {', '.join(ROW_FILES)}"
-        )
-    # Pictures were scaled to 0 ... 1 for training, whatever range their files had.
-    return (read_picture(file, model.picture) / 255.0).astype(dtype)[np.newaxis]
-
-
-def _answer(answer: np.ndarray[Any, Any], classes: tuple[str, ...] | None) -> str:
-    if classes is None:
-        return "  ".join(f"{value:.6g}" for value in answer)
-    return "   ".join(f"{classes[k]} {100 * answer[k]:.2f} %" for k in np.argsort(-answer, kind="stable")[:3])
 
 
 def info(arguments: argparse.Namespace) -> int:

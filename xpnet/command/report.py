@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 import xpnet
 from xpnet._typing import Array
 from xpnet.backends import LIBRARIES, Backend
@@ -25,10 +27,10 @@ from xpnet.command.predictions import Predictions, class_scores, class_table, pr
 from xpnet.data import Dataset, Scaling
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
-from xpnet.training.checkpoint import Model, save_model
+from xpnet.training.model import Model, save_model
 from xpnet.training.scores import Evaluation, evaluate
 
-__all__ = ["History", "Parts", "introduce", "write_results"]
+__all__ = ["History", "Parts", "introduce", "make_model", "write_results"]
 
 # With more classes their table would drown the rest; `metrics.json` has all.
 MOST_CLASSES = 20
@@ -95,6 +97,11 @@ def introduce(
     )
 
 
+def make_model(dataset: Dataset, mlp: MLP, theta: NDArray[Any], parts: Parts) -> Model:
+    """Return a network with what the data says about its inputs and outputs."""
+    return Model(mlp, theta, dataset.labels, dataset.picture, dataset.scaling, parts.target_scaling)
+
+
 def write_results(
     folder: Path,
     options: Options,
@@ -124,8 +131,7 @@ def write_results(
     per_class = []
     if dataset.classes is not None:
         per_class = class_scores(predictions.y, predictions.predicted.argmax(axis=1), dataset.classes)
-    theta = backend.to_numpy(state.theta)
-    model = Model(mlp, theta, dataset.classes, dataset.picture, dataset.scaling, parts.target_scaling)
+    model = make_model(dataset, mlp, backend.to_numpy(state.theta), parts)
     save_model(folder / "model.safetensors", model)
     n_rows = state.epoch * parts.train[0].shape[0]
     metrics: dict[str, Any] = {

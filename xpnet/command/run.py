@@ -29,7 +29,7 @@ from xpnet.command.formats import format_count
 from xpnet.command.options import Options
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
-from xpnet.command.report import History, Parts, introduce, write_results
+from xpnet.command.report import History, Parts, introduce, make_model, write_results
 from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
 from xpnet.data import Dataset, load
 from xpnet.data.batches import CHUNK, hold_out, one_hot, shuffle
@@ -47,6 +47,7 @@ from xpnet.training import (
     validate,
 )
 from xpnet.training.checkpoint import load_state, save_state
+from xpnet.training.model import describe
 
 __all__ = ["Interrupted", "OutOfMemoryError", "train"]
 
@@ -111,6 +112,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                     print_finished(resume, state, options)
                 return True
             folder = resume
+        about["model"] = describe(make_model(dataset, mlp, backend.to_numpy(state.theta), parts))
         history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
         article = Article(recipe, folder, None if resume is None else state.step) if recipe else None
         score = "accuracy" if mlp.classifies else "r2"

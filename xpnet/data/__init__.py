@@ -15,7 +15,7 @@ from xpnet.data.mat import load_mat
 from xpnet.data.mnist import load_mnist, load_mnist_5000
 from xpnet.data.raw import Raw, check
 from xpnet.data.table import load_csv, load_npz
-from xpnet.data.targets import REGRESSION, class_indices
+from xpnet.data.targets import REGRESSION, class_indices, make_labels
 from xpnet.data.targets import numeric_targets as as_numbers
 from xpnet.errors import InputError, choose
 
@@ -81,6 +81,7 @@ def load(
         picture=raw.X.shape[1:] if raw.X.ndim == 3 else None,
         scaling=_scaling(X, raw),
         target_scaling=_standardising(y) if numeric_targets else None,
+        labels=None if classes is None else make_labels(classes, raw.y),
     )
 
 

@@ -41,6 +41,7 @@ class Dataset:
         X_train, X_test: (n, d) values as stored, unscaled (uint8 for pictures).
         y_train, y_test: (n,) int64 class indices 0 ... K-1, or (n, outputs) float64 numeric targets.
         classes: the K class names, or None where the targets are numeric.
+        labels: (K,) what the data calls them: int64 where labels and names are whole numbers, else the names.
         picture: (height, width) where each row is a picture in row-major order, else None.
         scaling: maps X to what the network is trained on.
         target_scaling: maps numeric targets to mean 0 and standard deviation 1, None for classes.
@@ -55,3 +56,4 @@ class Dataset:
     picture: tuple[int, int] | None
     scaling: Scaling
     target_scaling: Scaling | None = None
+    labels: NDArray[Any] | None = None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["class_indices", "numeric_targets"]
+__all__ = ["class_indices", "make_labels", "numeric_targets"]
 
 REGRESSION = "use a regression loss (--loss squared_error)"
 # Every whole number below has a float64 of its own, so no two labels are taken for one.
@@ -51,6 +51,13 @@ def class_indices(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int6
             f"found {str(y_test[unknown[0]])!r}"
         )
     return classes, np.searchsorted(values, y), np.searchsorted(values, y_test)
+
+
+def make_labels(classes: tuple[str, ...], y: NDArray[Any]) -> NDArray[Any]:
+    """Return what the labels y call the classes: int64 (K,) where they are whole numbers, else the names."""
+    if y.dtype.kind == "U" or not all(name.removeprefix("-").isdecimal() for name in classes):
+        return np.array(classes)
+    return np.array(classes).astype(np.int64)
 
 
 def _labels(name: str, y: NDArray[Any]) -> NDArray[Any]:

@@ -32,6 +32,7 @@ from xpnet.estimator.objective import (
 )
 from xpnet.estimator.placement import find_destination, move_arrays, pack, unpack
 from xpnet.estimator.saving import load_estimator, save_estimator
+from xpnet.estimator.scaling import Run, ScaledRows
 from xpnet.estimator.stochastic import minimize_in_batches
 from xpnet.estimator.validation import Validation, read_held_out, take_rows
 from xpnet.maths.mlp import MLP
@@ -105,6 +106,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         "scoring": [str, callable, None],
         "device": [str, None],
     }
+    _run: Run | None = None
 
     @restore_on_failure
     @with_callbacks
@@ -129,6 +131,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     ) -> Self:
         self._refuse(validation_data, incremental)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if self._run is not None and not first_pass:
+            raise ValueError(
+                "this model was loaded from a run of `xpnet train`, which scaled its inputs, and `fit` and "
+                "`partial_fit` do not: to continue that run use `xpnet train --resume`, to train anew set "
+                "warm_start=False and call fit"
+            )
         given, Y = self._read(X, y, sample_weight, first_pass=first_pass, incremental=incremental)
         sizes = self._sizes()
         layout = MLP(sizes, self.activation).layout
@@ -198,7 +206,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _begin(self, backend: Backend, sizes: tuple[int, ...]) -> None:
         """Set the attributes of a fit that starts anew, and draw its parameters."""
-        self.__dict__.pop("_optimizer", None)
+        for name in ("_optimizer", "_run"):
+            self.__dict__.pop(name, None)
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
@@ -314,6 +323,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
+        if self._run is not None:
+            X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         xp: Any = backend.xp
         chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
@@ -338,21 +349,31 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return self
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the fitted model to a safetensors file. Moments are left out; so are, of the parameters, a
-        function and a RandomState.
+        """Write the fitted model to a safetensors file, which `load` and `xpnet predict` read.
+
+        Moments are left out; so are, of the parameters, a function and a RandomState.
 
         Raises:
             NotFittedError: it is not fitted.
+            InputError: class labels that are neither numbers nor text.
         """
         check_is_fitted(self)
         save_estimator(Path(path), self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Read a model that `save` wrote, with NumPy's arrays: `to_device` moves it.
+        """Read a model that `save` or `xpnet train` wrote, with NumPy's arrays: `to_device` moves it.
+
+        The model of a run takes rows as the run was given them, and scales them itself; `fit` trains it anew
+        and without scaling. Its one-vs-all probabilities (`--loss logistic_cross_entropy` with more than two
+        classes) are not scaled to a sum of 1.
+
+        Args:
+            path: a file, or the folder of a run. Of an unfinished run the last checkpoint is loaded, with a
+                warning.
 
         Raises:
-            InputError: no such file, cut short, changed since it was written, or a model of another class.
+            InputError: no such file, truncated, changed since it was written, or a model of another class.
         """
         return load_estimator(Path(path), cls)  # type: ignore[no-any-return]
 

@@ -29,6 +29,7 @@ from xpnet.estimator.inputs import (
 )
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.objective import find_loss
+from xpnet.estimator.scaling import unscale
 from xpnet.training.scores import r2
 
 __all__ = ["MLPRegressor"]
@@ -114,7 +115,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _predict(self, inputs: Inputs) -> Any:
         """Return the predicted numbers (n, n_outputs) on the home of X."""
         predict = find_loss(self).predict
-        return self._apply(lambda z, xp: predict(z, xp=xp), inputs)
+        y = self._apply(lambda z, xp: predict(z, xp=xp), inputs)
+        if self._run is not None and self._run.target_scaling is not None:
+            y = unscale(y, self._run.target_scaling, inputs.home)
+        return y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""

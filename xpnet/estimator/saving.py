@@ -1,15 +1,20 @@
-"""A fitted model in a safetensors file: parameters as arrays, all else as JSON in the header. No pickle."""
+"""A fitted estimator as a model file, and back."""
 
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from xpnet.backends import to_host
 from xpnet.errors import InputError
-from xpnet.training.checkpoint import read, write
+from xpnet.estimator.objective import find_loss
+from xpnet.estimator.scaling import Run
+from xpnet.maths.mlp import MLP
+from xpnet.training.model import Model, load_model, save_model
 
 __all__ = ["load_estimator", "save_estimator"]
 
@@ -26,77 +31,108 @@ def save_estimator(path: Path, estimator: Any) -> None:
 
     Parameters of the constructor that JSON cannot hold (a function, a RandomState) are left at their default:
     they are for training.
+
+    Raises:
+        InputError: class labels that are neither numbers nor text.
     """
-    tensors: dict[str, Any] = {}
-    parameters = {name: _encoded(value) for name, value in estimator.get_params().items() if _is_plain(value)}
-    for i, (W, b) in enumerate(zip(estimator.coefs_, estimator.intercepts_, strict=True)):
-        tensors |= {f"layers.{i}.weight": to_host(W), f"layers.{i}.bias": to_host(b)}
+    parameters = {name: _encode(value) for name, value in estimator.get_params().items() if _is_plain(value)}
     about: dict[str, Any] = {
-        "estimator": type(estimator).__name__,
+        "name": type(estimator).__name__,
         "parameters": parameters,
-        "fitted": {name: _encoded(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
+        "fitted": {name: _encode(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
     }
     if hasattr(estimator, "feature_names_in_"):
         about["feature_names"] = estimator.feature_names_in_.tolist()
-    if hasattr(estimator, "classes_"):
-        classes = to_host(estimator.classes_)
-        if classes.dtype.kind in "biuf":
-            tensors["classes"] = classes
-        elif all(isinstance(name, str) for name in classes.tolist()):
-            about["classes"] = [classes.dtype.str if classes.dtype.kind == "U" else "O", classes.tolist()]
-        else:
-            raise InputError(f"expected class labels that are numbers or text, got {classes!r}")
-    write(path, "xpnet estimator", tensors, about)
+    weights, biases = ([to_host(x) for x in arrays] for arrays in (estimator.coefs_, estimator.intercepts_))
+    if estimator.loss == "log_loss":
+        loss: Any = ("softmax" if estimator.out_activation_ == "softmax" else "logistic") + "_cross_entropy"
+    else:
+        loss = find_loss(estimator) if estimator.loss == "quantile" else estimator.loss
+    run = estimator._run
+    model = Model(
+        MLP((weights[0].shape[0], *(b.size for b in biases)), estimator.activation, loss),
+        np.concatenate([array.ravel() for array in weights + biases]),
+        to_host(estimator.classes_) if hasattr(estimator, "classes_") else None,
+        estimator=about,
+    )
+    save_model(path, model if run is None else replace(model, **run._asdict()))
 
 
 def load_estimator(path: Path, kind: type) -> Any:
-    """Read what `save_estimator` wrote: a model of class `kind` with NumPy's arrays.
+    """Read what `save_estimator` or `xpnet train` wrote: a model of class `kind` with NumPy's arrays.
 
     Raises:
-        InputError: no such file, cut short, changed since it was written, or a model of another class.
+        InputError: no such file, truncated, changed since it was written, or a model of another class.
     """
-    tensors, about = read(path, "xpnet estimator")
-    if about["estimator"] != kind.__name__:
-        raise InputError(f"{path}: expected an {kind.__name__}, found an {about['estimator']}")
-    estimator = kind(**{name: _decoded(value) for name, value in about["parameters"].items()})
+    model = load_model(path)
+    about = model.estimator or _describe_run(model)
+    if about["name"] not in {base.__name__ for base in kind.__mro__}:
+        raise InputError(
+            f"{path}: expected a model of {kind.__name__}, found one of {about['name']}: "
+            f"load it with {about['name']}.load"
+        )
+    if model.unfinished is not None:
+        done, planned = model.unfinished
+        warnings.warn(f"{path}: the run is unfinished, {done} of {planned} epochs", stacklevel=3)
+    estimator = kind(**{name: _decode(value) for name, value in about["parameters"].items()})
     estimator._random_state = check_random_state(estimator.random_state)
-    n_layers = about["fitted"]["n_layers_"] - 1
-    estimator.coefs_ = [tensors[f"layers.{i}.weight"] for i in range(n_layers)]
-    estimator.intercepts_ = [tensors[f"layers.{i}.bias"] for i in range(n_layers)]
+    layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)
+    estimator.coefs_, estimator.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
     for name, value in about["fitted"].items():
         setattr(estimator, name, value)
     if "feature_names" in about:
         estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
-    if "classes" in tensors:
-        estimator.classes_ = tensors["classes"]
-    elif "classes" in about:
-        dtype, names = about["classes"]
-        estimator.classes_ = np.array(names, dtype=dtype)
+    if model.classes is not None:
+        estimator.classes_ = model.classes
+    if model.scaling is not None:
+        estimator._run = Run(model.scaling, model.target_scaling, model.picture, model.columns)
     return estimator
 
 
-def _encoded(value: Any) -> Any:
+def _describe_run(model: Model) -> dict[str, Any]:
+    """Return what an estimator would have saved about the network of a run."""
+    n_inputs, *hidden, n_outputs = model.mlp.sizes
+    parameters: dict[str, Any] = {"hidden_layer_sizes": {"tuple": hidden}}
+    if hidden:
+        names = list(model.mlp.activations)
+        parameters["activation"] = names[0] if len(set(names)) == 1 else {"tuple": names}
+    fitted: dict[str, Any] = {
+        "n_features_in_": n_inputs,
+        "n_outputs_": n_outputs,
+        "n_layers_": len(hidden) + 2,
+    }
+    if model.mlp.classifies:
+        # One logistic output for each of several classes (one-vs-all) is still one label for each row.
+        fitted["_target_kind"], fitted["_sparse_target"] = "binary" if n_outputs == 1 else "multiclass", False
+        fitted["out_activation_"] = str(model.mlp.loss).removesuffix("_cross_entropy")
+        return {"name": "MLPClassifier", "parameters": parameters, "fitted": fitted}
+    parameters["loss"] = model.mlp.loss
+    fitted["out_activation_"] = "exp" if model.mlp.loss == "poisson" else "identity"
+    return {"name": "MLPRegressor", "parameters": parameters, "fitted": fitted}
+
+
+def _encode(value: Any) -> Any:
     """Return the value in a form that JSON keeps apart: tuples from lists, numbers from text as keys."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {"dict": [[_encoded(key), _encoded(entry)] for key, entry in value.items()]}
+        return {"dict": [[_encode(key), _encode(entry)] for key, entry in value.items()]}
     if isinstance(value, tuple):
-        return {"tuple": [_encoded(entry) for entry in value]}
-    return [_encoded(entry) for entry in value] if isinstance(value, list) else value
+        return {"tuple": [_encode(entry) for entry in value]}
+    return [_encode(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     if isinstance(value, dict) and "dict" in value:
-        return {_decoded(key): _decoded(entry) for key, entry in value["dict"]}
+        return {_decode(key): _decode(entry) for key, entry in value["dict"]}
     if isinstance(value, dict):
-        return tuple(_decoded(entry) for entry in value["tuple"])
-    return [_decoded(entry) for entry in value] if isinstance(value, list) else value
+        return tuple(_decode(entry) for entry in value["tuple"])
+    return [_decode(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _is_plain(value: Any) -> bool:
     try:
-        json.dumps(_encoded(value))
+        json.dumps(_encode(value))
     except TypeError:
         return False
     return True

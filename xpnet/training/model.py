@@ -1,0 +1,194 @@
+"""A trained network in one file, whoever trained it: `xpnet train` or an estimator.
+
+The file holds `layers.N.weight` (fan_in, fan_out) and `layers.N.bias` (fan_out,), and in its header all else
+that a prediction needs, as JSON.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data import Scaling
+from xpnet.errors import InputError
+from xpnet.maths.losses import quantile
+from xpnet.maths.mlp import MLP
+from xpnet.training.files import Tensors, read, write
+
+__all__ = ["Model", "describe", "load_model", "save_model"]
+
+# "xpnet estimator" is what estimators wrote before version 2 of the model.
+_READABLE = {"xpnet model": ("1", "2"), "xpnet checkpoint": ("1",), "xpnet estimator": ("1",)}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with all that prediction needs.
+
+    Attributes:
+        theta: (n_parameters,) on the host.
+        classes: (n_classes,) labels, text or numbers; None where it predicts numbers.
+        picture: (height, width) where its inputs are pictures.
+        scaling: maps inputs as stored to inputs as trained on, None if they are the same.
+        target_scaling: maps numeric targets as stored to what the network answers, None if they are the same.
+        columns: how the columns of a table became inputs, as JSON can hold it.
+        estimator: of a model that an estimator saved: its name, parameters and fitted attributes.
+        unfinished: (epochs done, epochs planned) of a checkpoint; None for a model.
+    """
+
+    mlp: MLP
+    theta: NDArray[Any]
+    classes: NDArray[Any] | None
+    picture: tuple[int, int] | None = None
+    scaling: Scaling | None = None
+    target_scaling: Scaling | None = None
+    columns: dict[str, Any] | None = None
+    estimator: dict[str, Any] | None = None
+    unfinished: tuple[int, int] | None = None
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a model.
+
+    Raises:
+        InputError: class labels that are neither numbers nor text, or a loss of the user's own.
+    """
+    tensors: Tensors = {}
+    for i, (W, b) in enumerate(cast(Any, model.mlp.layout).split(model.theta, xp=np)):
+        tensors |= {f"layers.{i}.weight": W, f"layers.{i}.bias": b}
+    write(path, "xpnet model", "2", tensors, describe(model))
+
+
+def load_model(path: Path) -> Model:
+    """Read a model: of a run (its folder or its file), or of an estimator.
+
+    Of a run that was stopped, the folder has only a checkpoint: then the model is that of the checkpoint.
+
+    Raises:
+        InputError: no such file, truncated, changed since it was written, of another kind or another version.
+    """
+    if path.is_dir():
+        found = [path / name for name in ("model.safetensors", "checkpoint.safetensors")]
+        found = [file for file in found if file.is_file()]
+        if not found:
+            raise InputError(
+                f"{path}: no such file: expected model.safetensors or checkpoint.safetensors in it"
+            )
+        path = found[0]
+    kind, version, tensors, about = read(path, _READABLE)
+    if kind == "xpnet checkpoint":
+        if "model" not in about:
+            raise InputError(
+                f"{path}: this checkpoint of an earlier xpnet lacks what a prediction needs: "
+                f"finish the run first, with xpnet train --resume {path.parent}"
+            )
+        model = _restore(about["model"], tensors["theta"])
+        return replace(model, unfinished=(about["progress"]["epoch"], about["options"]["epochs"]))
+    if kind == "xpnet estimator":
+        about = _convert_estimator(about, tensors)
+    elif version == "1":
+        about = _convert_version_1(about, tensors)
+    layers = range(len(about["sizes"]) - 1)
+    weights, biases = ([tensors[f"layers.{i}.{name}"] for i in layers] for name in ("weight", "bias"))
+    return _restore(about, np.concatenate([array.ravel() for array in weights + biases]))
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return all of a model but its parameters, as JSON can hold it.
+
+    Raises:
+        InputError: as `save_model`.
+    """
+    loss = model.mlp.loss
+    if not isinstance(loss, str):
+        if "quantile" not in (model.estimator or {}).get("parameters", {}):
+            raise InputError(
+                "a model file names its loss: expected one of losses.LOSSES, got one of your own"
+            )
+        loss = "quantile"
+    return {
+        "sizes": model.mlp.sizes,
+        "activations": model.mlp.activations,
+        "loss": loss,
+        "classes": _labels_to_json(model.classes),
+        "picture": model.picture,
+        "scaling": _scaling_to_json(model.scaling),
+        "target_scaling": _scaling_to_json(model.target_scaling),
+        "columns": model.columns,
+        "estimator": model.estimator,
+    }
+
+
+def _restore(about: dict[str, Any], theta: NDArray[Any]) -> Model:
+    """Return the model that `describe` was given."""
+    loss = about["loss"]
+    if loss == "quantile":
+        loss = quantile(about["estimator"]["parameters"]["quantile"])
+    classes, picture = about["classes"], about["picture"]
+    return Model(
+        MLP(about["sizes"], tuple(about["activations"]), loss),
+        theta,
+        classes=None if classes is None else np.array(classes[1], dtype=classes[0]),
+        picture=None if picture is None else (picture[0], picture[1]),
+        scaling=_scaling_from_json(about["scaling"]),
+        target_scaling=_scaling_from_json(about["target_scaling"]),
+        columns=about["columns"],
+        estimator=about["estimator"],
+    )
+
+
+def _labels_to_json(classes: NDArray[Any] | None) -> list[Any] | None:
+    """Return [dtype, labels]: JSON alone would not tell 1 from 1.0, or bytes from integers."""
+    if classes is None:
+        return None
+    if classes.dtype.kind not in "biufU" and not all(isinstance(name, str) for name in classes.tolist()):
+        raise InputError(f"expected class labels that are numbers or text, got {classes!r}")
+    return ["O" if classes.dtype.kind == "O" else classes.dtype.str, classes.tolist()]
+
+
+def _scaling_to_json(scaling: Scaling | None) -> list[list[float]] | None:
+    # Each number has digits enough to come back bit for bit.
+    return None if scaling is None else [scaling.shift.tolist(), scaling.factor.tolist()]
+
+
+def _scaling_from_json(numbers: Any) -> Scaling | None:
+    return None if numbers is None else Scaling(np.array(numbers[0]), np.array(numbers[1]))
+
+
+_EMPTY: dict[str, Any] = dict.fromkeys(
+    ("classes", "picture", "scaling", "target_scaling", "columns", "estimator")
+)
+
+
+def _convert_version_1(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    """Return the description of a model that a run saved before version 2, with its scaling as arrays."""
+    described = {**_EMPTY, **about}
+    if about["classes"] is not None:
+        described["classes"] = ["U", about["classes"]]
+    for name, prefix in ("scaling", "scaling"), ("target_scaling", "targets"):
+        if f"{prefix}.shift" in tensors:
+            described[name] = [tensors[f"{prefix}.shift"], tensors[f"{prefix}.factor"]]
+    return described
+
+
+def _convert_estimator(about: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    """Return the description of a model that an estimator saved before version 2."""
+    parameters, fitted = about["parameters"], about["fitted"]
+    n_hidden = fitted["n_layers_"] - 2
+    biases = [tensors[f"layers.{i}.bias"].size for i in range(n_hidden + 1)]
+    activations = parameters["activation"]
+    if isinstance(activations, dict):
+        activations = activations["tuple"]
+    classes = about.pop("classes", None)
+    if "classes" in tensors:
+        classes = [tensors["classes"].dtype.str, tensors["classes"]]
+    return {
+        **_EMPTY,
+        "sizes": [fitted["n_features_in_"], *biases],
+        "activations": [activations] * n_hidden if isinstance(activations, str) else activations,
+        "loss": parameters.get("loss", f"{fitted['out_activation_']}_cross_entropy"),
+        "classes": classes,
+        "estimator": {"name": about.pop("estimator"), **about},
+    }
