@@ -132,7 +132,10 @@ def _read_inputs(file: str, model: Model) -> np.ndarray[Any, Any]:
     dtype = str(model.theta.dtype)
     n_features = model.mlp.sizes[0]
     if file.lower().endswith(ROW_FILES):
-        return model.scaling(read_rows(file, n_features), dtype)
+        X, notes = read_rows(file, n_features)
+        for note in notes:
+            print(f"{file}: {note}", file=sys.stderr)
+        return model.scaling(X, dtype)
     if model.picture is None:
         raise InputError(
             f"{file}: the model was trained on rows of {n_features} numbers, not on pictures: "

@@ -82,7 +82,8 @@ def introduce(
         0 if rows is None else rows[0].shape[0] for rows in (parts.train, parts.validation, parts.test)
     )
     print(
-        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows\n"
+        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows",
+        *dataset.notes,
         f"{'-'.join(map(str, mlp.sizes))} network ({mlp.layout.n_parameters:,} parameters), "
         f"{backend.name} on {backend.device_name}, {backend.dtype_name}",
         *notices,

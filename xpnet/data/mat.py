@@ -9,13 +9,13 @@ import numpy as np
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["load_mat"]
+__all__ = ["read_mat"]
 
 # A table may well have 4, 9 or 16 columns; nobody recognises anything on a picture as small as that.
 SMALLEST_SIDE = 8
 
 
-def load_mat(path: str | Path) -> Raw:
+def read_mat(path: str | Path) -> Raw:
     """Read `X` (n, d) and `y` (n,), (n, 1), (1, n) or (n, outputs) from a MATLAB file up to version 7.
 
     Where d is a square of at least 8 x 8 the rows are taken for pictures stored column after column, as

@@ -10,7 +10,7 @@ from xpnet.data.idx import read_idx
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["load_mnist", "load_mnist_5000"]
+__all__ = ["read_mnist", "read_mnist_5000"]
 
 MIRRORS = {
     "mnist": (
@@ -46,7 +46,7 @@ CLASSES = {
 }
 
 
-def load_mnist(
+def read_mnist(
     name: str, data_dir: str | Path | None = None, *, download: bool = True, quiet: bool = False
 ) -> Raw:
     """Read the four IDX files of "mnist" or "fashion-mnist", gzipped or not.
@@ -84,12 +84,12 @@ def load_mnist(
     return Raw(X, y, X_test, y_test, classes=CLASSES[name])
 
 
-def load_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
+def read_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
     """Read the central 20 x 20 pixels of MNIST, and of its training part the first 500 digits of each class.
 
     In MNIST's order. It stands in for the 5000 digits of Andrew Ng's course, which were cut from MNIST so.
     """
-    raw = load_mnist("mnist", data_dir, quiet=quiet)
+    raw = read_mnist("mnist", data_dir, quiet=quiet)
     place = np.empty(len(raw.y), dtype=np.int64)  # of each digit among those of its class
     for label in range(10):
         members = np.flatnonzero(raw.y == label)

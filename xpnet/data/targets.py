@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["class_indices", "numeric_targets"]
+__all__ = ["encode_labels", "parse_numeric_targets"]
 
 REGRESSION = "use a regression loss (--loss squared_error)"
 # Every whole number below has a float64 of its own, so no two labels are taken for one.
 LARGEST_WHOLE = 2**53
 
 
-def numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
+def parse_numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
     """Return y as float64 (n, outputs), or raise InputError if it is text."""
     if y.dtype.kind == "U":
         raise InputError(
@@ -25,7 +25,7 @@ def numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
     return y.astype(np.float64).reshape(len(y), -1)
 
 
-def class_indices(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64] | None]:
+def encode_labels(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the class names and the indices (n,) of the training and the test labels.
 
     Raises:
