@@ -417,7 +417,7 @@ BAD = {
     "idx counts": (
         mnist(labels=idx([1] * 19, (19,))),
         MNIST,
-        [LABELS, "expected 20 labels", "one a picture in train-images-idx3-ubyte", "found 19"],
+        [LABELS, "expected 20 labels", "one for each picture in train-images-idx3-ubyte", "found 19"],
     ),
     "idx label": (
         mnist(labels=idx([0] * 5 + [10] * 15, (20,))),
@@ -488,7 +488,7 @@ BAD = {
     "fewer rows than classes": (
         mnist(n=7),
         MNIST,
-        ["mnist: expected at least 10 rows, one a class, found 7"],
+        ["mnist: expected at least 10 rows, one of each class, found 7"],
     ),
     "a class with one row": (
         {"it.csv": "1,a\n2,a\n3,b\n4,b\n5,c\n"},

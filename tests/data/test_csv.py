@@ -122,6 +122,8 @@ def test_the_ending_tsv(tmp_path):
         ("1.5;2.25;0\n-3e2;+4;1\n", [[1.5, 2.25], [-300, 4]]),
         ("-1,5E+02;2;0\n3;4;1\n", [[-150, 2], [3, 4]]),
         ("1,2,a;b\n3,4,c\n", [[1, 2], [3, 4]]),
+        ("1,2,a;b\n3,4,c;d\n", [[1, 2], [3, 4]]),
+        ("9;Smith, John;1\n8;Doe, Jane;2\n7;Smith, John;3\n", [[9, 0], [8, 1], [7, 0]]),
         ('"1";"2";"a,b"\n"3";"4";"c"\n', [[1, 2], [3, 4]]),
     ],
 )
@@ -376,6 +378,7 @@ def test_a_target_of_data_without_named_columns(name):
             "a;b;y\n1,5;2;x\n2,5;1.000;y\n" + "1;2;y\n" * 6,
             ["line 3, column 2 ('b')", "expected decimal commas as in line 2, column 1 ('1,5')", "'1.000'"],
         ),
+        ("0,1,y\n" + "5,6,0\n3,4,1\n" * 5, ["line 1, column 3", "found 'y'", "header", "--target"]),
         ("a,b\n" + "1,x\n2,y\n" * 5 + "2020_1,x\n", ["line 12, column 1", "found '2020_1'"]),
     ],
 )

@@ -1,21 +1,21 @@
-"""Tables in text files: one row in each line, separated by commas, semicolons or tabs."""
+"""Text files into columns of numbers and of text."""
 
-import csv
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.layout import Layout, is_number, parse_decimal_comma, read_records
 from xpnet.data.raw import LARGEST
 from xpnet.errors import InputError
 
-__all__ = ["MISSING", "Kind", "Layout", "Table", "detect_layout", "is_number", "read_table"]
+__all__ = ["MISSING", "Kind", "Table", "read_table"]
 
 # What pandas.read_csv takes for a missing value, and the question mark of the UCI repository.
 MISSING = frozenset(
@@ -23,8 +23,7 @@ MISSING = frozenset(
     | {"null", "None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
 )
 ROWS = 4096  # read at a time: their fields are Python strings, which take much more memory than numbers
-SAMPLE = 20  # rows that decide on the separator
-# A column in which so large a share of the values are numbers is one of numbers, and the others are errors.
+# In a column with at least this share of numbers, text is an error.
 NUMERIC_SHARE = 0.9
 
 # None: decide by the values, number or text.
@@ -58,56 +57,6 @@ class Table:
     def locate(self, row: int, column: int) -> str:
         """Return the place of a field as error messages name it."""
         return _locate(self.path, self.lines[row], column, self.names)
-
-
-class Layout(NamedTuple):
-    """How a text file holds its table, with the fields of its first line that is not blank."""
-
-    path: str | Path
-    encoding: str
-    separator: str
-    line: int
-    first: tuple[str, ...]
-
-
-def detect_layout(path: str | Path) -> Layout:
-    """Find out the encoding and the separator of a text file.
-
-    The separator is the first of tab, semicolon and comma with the same number of fields, at least two, in
-    the first rows: numbers with decimal commas have regular commas, too.
-
-    Raises:
-        InputError: the file cannot be read or is not text.
-    """
-    layout = Layout(path, _detect_encoding(path), ",", 1, ())
-    samples: dict[str, list[tuple[int, list[str]]]] = {separator: [] for separator in "\t;,"}
-    for separator, sample in samples.items():
-        with suppress(InputError):  # quotes that end elsewhere than at this separator
-            sample.extend(islice(_read_records(layout._replace(separator=separator)), SAMPLE))
-    widths = {separator: [len(fields) for _, fields in sample] for separator, sample in samples.items()}
-    regular = [separator for separator, found in widths.items() if len({*found}) == 1 and found[0] > 1]
-    separator = regular[0] if regular else max(widths, key=lambda separator: widths[separator][:1] or [0])
-    if not samples[separator]:
-        return layout
-    line, fields = samples[separator][0]
-    return layout._replace(separator=separator, line=line, first=tuple(field.strip() for field in fields))
-
-
-def is_number(field: str, separator: str) -> bool:
-    """Whether a field is a number, with a decimal comma if commas do not separate fields.
-
-    >>> is_number("1,5", ";"), is_number("1,5", ","), is_number("1_5", ",")
-    (True, False, False)
-    """
-    try:
-        float(field) if separator == "," else _from_decimal_comma(field)
-    except ValueError:
-        return False
-    return "_" not in field
-
-
-def _from_decimal_comma(field: str) -> float:
-    return float(field.replace(",", "."))
 
 
 def read_table(layout: Layout, *, has_header: bool, kinds: Sequence[Kind] | None = None) -> Table:
@@ -195,7 +144,7 @@ class _Column:
             self.point = self.point or self._find(".", fields, everything)
             if "," in everything:
                 self.comma = self.comma or self._find(",", fields, everything)
-                as_float = _from_decimal_comma
+                as_float = parse_decimal_comma
         has_underscore = "_" in everything  # float takes 2020_1 for a number
         if not has_underscore:
             with suppress(ValueError):
@@ -262,15 +211,18 @@ def _check_mixed(table: Table, j: int, separator: str) -> None:
     if NUMERIC_SHARE <= share < 1.0:
         row = rows[np.flatnonzero(~is_numeric)[0]]
         text = texts[int(table.values[row, j])]
+        remedy = "leave the field empty if the value is missing"
+        if row == 0 and table.names is None:
+            remedy = "if this line is a header, name the column to predict (--target)"
         raise InputError(
             f"{table.locate(row, j)}: expected a number like {100 * share:.2f} % of the column, "
-            f"found {text!r}: leave the field empty if the value is missing"
+            f"found {text!r}: {remedy}"
         )
 
 
 def _read_rows(layout: Layout, lines: "array[int]", *, skip: int) -> Iterator[list[list[str]]]:
     """Yield lists of rows, each with as many fields as the first, and add their lines to `lines`."""
-    records = islice(_read_records(layout), skip, None)
+    records = islice(read_records(layout), skip, None)
     width = len(layout.first)
     while sample := list(islice(records, ROWS)):
         for line, fields in sample:
@@ -281,39 +233,6 @@ def _read_rows(layout: Layout, lines: "array[int]", *, skip: int) -> Iterator[li
                 )
             lines.append(line)
         yield [fields for _, fields in sample]
-
-
-def _read_records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Yield the last line, counted from 1, and the fields of each record that is not blank."""
-    path = layout.path
-    with open(path, newline="", encoding=layout.encoding) as file:
-        reader = csv.reader(file, delimiter=layout.separator, strict=True, skipinitialspace=True)
-        try:
-            for fields in reader:
-                if fields and (len(fields) > 1 or fields[0].strip()):
-                    yield reader.line_num, fields
-        except csv.Error as error:
-            raise InputError(
-                f"{path}: line {reader.line_num}: expected fields separated by {layout.separator!r}: {error}"
-            ) from error
-
-
-def _detect_encoding(path: str | Path) -> str:
-    """Return UTF-8, UTF-16 where the file starts with its mark, or else what Excel writes: Windows-1252."""
-    try:
-        with open(path, "rb") as binary:
-            marked = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
-        for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
-            with suppress(UnicodeError), open(path, encoding=encoding, newline="") as file:
-                while text := file.read(1 << 20):
-                    if "\0" in text:
-                        raise InputError(
-                            f"{path}: expected text, found a zero byte: save a spreadsheet as CSV (UTF-8)"
-                        )
-                return encoding
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    raise InputError(f"{path}: expected text in UTF-8, found other bytes: save a spreadsheet as CSV (UTF-8)")
 
 
 def _locate(path: str | Path, line: int, column: int, names: tuple[str, ...] | None) -> str:

@@ -1,4 +1,4 @@
-"""scikit-learn's bundled digits: 1797 handwritten digits, a part of those of Alpaydin and Kaynak (1998)."""
+"""scikit-learn's bundled digits: 1,797 handwritten digits from the data of Alpaydin and Kaynak (1998)."""
 
 import numpy as np
 

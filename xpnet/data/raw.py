@@ -1,4 +1,4 @@
-"""What every reader hands over, and the checks that hold whichever file it came from."""
+"""What every reader returns, and the checks for data from any file."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,7 @@ class Raw(NamedTuple):
     Attributes:
         X, X_test: (n, d) a table, or (n, height, width) pictures.
         y, y_test: (n,) labels, text or numbers; or (n, outputs) numeric targets.
-        highest: what the brightest pixel is stored as, where the dtype does not tell.
+        highest: the value of the brightest pixel, where the dtype does not tell.
         classes: class names, where y already holds their indices.
         table: the columns of a table that need encoding, with NaN for missing values in X, and its `target`.
         notes: what a user should know of how the data was read, in sentences.
@@ -57,7 +57,7 @@ def check_arrays(name: str, raw: Raw) -> None:
 
 
 def check_numbers(name: str, values: NDArray[Any]) -> None:
-    """Raise InputError, naming row and column of the first offender, unless `values` are finite numbers."""
+    """Raise InputError, naming the first other value's row and column, unless all are finite numbers."""
     if values.dtype.kind not in "biuf":
         raise InputError(f"{name}: expected numbers, found values of type {values.dtype}")
     if values.dtype.kind == "f" and values.size:

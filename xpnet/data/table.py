@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.columns import Column, Columns, count
-from xpnet.data.delimited import Layout, Table, detect_layout, is_number, read_table
+from xpnet.data.delimited import Table, read_table
+from xpnet.data.layout import Layout, detect_layout, is_number
 from xpnet.data.npz import read_arrays
 from xpnet.data.raw import Raw, check_numbers
 from xpnet.errors import InputError, choose
