@@ -131,6 +131,11 @@ def test_separators_and_decimal_marks(tmp_path, text, values):
     assert read_csv(write(tmp_path / "t.csv", text)).X.tolist() == values
 
 
+def test_a_header_with_more_commas_than_semicolons(tmp_path):
+    path = write(tmp_path / "t.csv", "last, first, second;y\nLee;no\nRay;yes\nLee;no\nLee;yes\n")
+    assert read_csv(path).table.names == ("last, first, second", "y")
+
+
 @pytest.mark.parametrize("target", ["y", "größe"])
 def test_a_file_of_excel_in_windows_1252(tmp_path, target):
     text = f"ort;wert;{target}\n" + "Köln;1,5;2\nKöln;2,5;3\nBonn;3,5;4\nBonn;0,5;1\n" * 2
@@ -464,6 +469,13 @@ def test_numbers_in_a_table_with_names_are_found_by_name(tmp_path):
     X, _ = rows_of(write(tmp_path / "r.csv", "b,y,a\n2,0,1\n"), columns)
     assert X.tolist() == [[1, 2]]
     assert rows_of(path, columns)[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+def test_names_may_be_numbers(tmp_path):
+    path = write(tmp_path / "t.csv", "2019,2020,y\n1,2,0\n3,4,1\n5,6,0\n")
+    columns = load(path, target="y", test=0.0).columns
+    X, _ = rows_of(write(tmp_path / "r.csv", "2020,2019\n2,1\n"), columns)
+    assert X.tolist() == [[1, 2]]
 
 
 def test_what_training_did_not_have_is_said(tmp_path):

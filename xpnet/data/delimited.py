@@ -110,24 +110,22 @@ class _Column:
     def __init__(self, kind: Kind, separator: str) -> None:
         self.kind, self.separator = kind, separator
         self.texts: dict[str, int] | None = {} if kind == "text" else None
-        self.is_late = False  # whether text came after numbers
-        self.n = 0
+        self.is_late = False  # whether text came after rows that were taken for numbers
+        self.n = 0  # rows that were
         # Row and field of the first of each.
         self.text: tuple[int, str] | None = None
         self.infinite: tuple[int, str] | None = None
         self.comma: tuple[int, str] | None = None
         self.point: tuple[int, str] | None = None
-        self.has_numbers = False
 
     def parse(self, fields: Sequence[str]) -> NDArray[np.float64]:
         """Return the numbers, or the indices of the texts, NaN where missing."""
         if self.texts is None:
             values = self._parse_numbers(fields)
             if self.text is None or self.kind == "number":
-                self.has_numbers = self.has_numbers or not bool(np.isnan(values).all())
                 self.n += len(fields)
                 return values
-            self.texts, self.is_late = {}, self.has_numbers
+            self.texts, self.is_late = {}, self.n > 0
         texts = self.texts
         return np.array(
             [
