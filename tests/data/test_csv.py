@@ -331,7 +331,7 @@ def test_the_target_may_be_any_column(tmp_path, target):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,label\n1,2\n", ["line 1", "unknown column 'lable'", "did you mean 'label'?", "a, label"]),
+        ("a,label\n1,2\n", ["line 1", "unknown column 'lable'", "Did you mean 'label'?", "a, label"]),
         ("5.1,3.5,x\n", ["line 1", "expected a header line with the target 'lable'", "found 5.1, 3.5, x"]),
         ("lable,a\nNA,1\n,2\n", ["line 2, column 1 ('lable')", "expected a target, found none"]),
         ("a,lable,a\n1,2,3\n", ["line 1", "expected different column names, found 'a' twice"]),

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.delimited import Kind, Table
-from xpnet.errors import InputError
+from xpnet.errors import InputError, format_count
 
-__all__ = ["Column", "Columns", "count", "fit_columns"]
+__all__ = ["Column", "Columns", "fit_columns"]
 
 # A column of text with more categories than this, or than half as many as rows with a value, is left out:
 # names, tickets and free text say nothing about the next row.
@@ -135,7 +135,7 @@ class Columns:
             extra = [name for name in names if name and name not in self.names]
             if extra:
                 notes.append(
-                    f"{count(len(extra), 'column')} not in the training data ignored: {_join(extra)}"
+                    f"{format_count(len(extra), 'column')} not in the training data ignored: {_join(extra)}"
                 )
         elif width == self.width:
             positions = {c.position: c.position for c in self.columns}
@@ -161,15 +161,16 @@ class Columns:
             if missing.any() and not column.has_flag:
                 treatment = "all its inputs are 0" if column.categories else "imputed by the mean"
                 notes.append(
-                    f"{name}: {count(missing.sum(), 'missing value')}, none in training: {treatment}"
+                    f"{name}: {format_count(missing.sum(), 'missing value')}, none in training: {treatment}"
                 )
             if column.categories is not None:
                 texts = np.array(table.texts[column.position] or [""])
                 found = texts[values[~missing].astype(np.int64)]
                 unknown = found[~np.isin(found, column.categories)]
                 if len(unknown):
+                    rows = format_count(len(unknown), "row")
                     notes.append(
-                        f"{name}: {count(len(unknown), 'row')} with categories not in the training rows "
+                        f"{name}: {rows} with categories not in the training rows "
                         f"({_join(sorted(set(unknown.tolist())))}): all its inputs are 0"
                     )
         return notes
@@ -202,7 +203,7 @@ def fit_columns(table: Table, target: int) -> tuple[Columns, list[str]]:
             categories = sorted(texts[int(i)] for i in np.unique(present))
             if len(categories) > min(MOST_CATEGORIES, len(present) / 2):
                 left_out.append(
-                    f"{name} ({len(categories):,} different texts in {count(len(present), 'row')})"
+                    f"{name} ({len(categories):,} different texts in {format_count(len(present), 'row')})"
                 )
             else:
                 columns.append(Column(position, None, tuple(categories), has_flag))
@@ -212,17 +213,8 @@ def fit_columns(table: Table, target: int) -> tuple[Columns, list[str]]:
         )
     notes = _describe(table, columns)
     if left_out:
-        notes.append(f"{count(len(left_out), 'column')} left out: {', '.join(left_out)}")
+        notes.append(f"{format_count(len(left_out), 'column')} left out: {', '.join(left_out)}")
     return Columns(tuple(columns), len(table.texts), target, table.names), notes
-
-
-def count(n: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> count(1, "row"), count(2000, "row")
-    ('1 row', '2,000 rows')
-    """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _describe(table: Table, columns: list[Column]) -> list[str]:
@@ -230,15 +222,15 @@ def _describe(table: Table, columns: list[Column]) -> list[str]:
     imputed = [column for column in columns if column.categories is None and column.has_flag]
     notes = []
     if text:
-        n_inputs = sum(column.n_inputs for column in text)
         more = ", missing values as a category" if any(column.has_flag for column in text) else ""
+        inputs = format_count(sum(column.n_inputs for column in text), "column")
         notes.append(
-            f"{count(len(text), 'text column')} one-hot encoded ({count(n_inputs, 'column')}{more}): "
+            f"{format_count(len(text), 'text column')} one-hot encoded ({inputs}{more}): "
             f"{_join([_name(table, column.position) for column in text])}"
         )
     if imputed:
         notes.append(
-            f"{count(len(imputed), 'column')} with missing values, imputed by the mean and flagged: "
+            f"{format_count(len(imputed), 'column')} with missing values, imputed by the mean and flagged: "
             f"{_join([_name(table, column.position) for column in imputed])}"
         )
     return notes

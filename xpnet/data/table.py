@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.columns import Column, Columns, count
+from xpnet.data.columns import Column, Columns
 from xpnet.data.delimited import Table, read_table
 from xpnet.data.layout import Layout, detect_layout, is_number
 from xpnet.data.npz import read_arrays
 from xpnet.data.raw import Raw, check_numbers
-from xpnet.errors import InputError, choose
+from xpnet.errors import InputError, choose, format_count
 
 __all__ = ["TEXT_FILES", "read_csv", "read_rows"]
 
@@ -61,7 +61,7 @@ def read_csv(path: str | Path, target: str | None = None) -> Raw:
         if not has_target.any():
             raise InputError(f"{table.locate(0, j)}: expected a target, found none in any row")
         table = table.take(has_target)
-        notes.append(f"{count((~has_target).sum(), 'row')} without a target left out")
+        notes.append(f"{format_count((~has_target).sum(), 'row')} without a target left out")
     y = _read_target(table, j, layout.separator)
     X = np.delete(table.values, j, axis=1)
     has_text = any(texts is not None for k, texts in enumerate(table.texts) if k != j)
