@@ -1,10 +1,15 @@
-"""Tables of text, numbers and missing values on the command line: `--target`, and what is said."""
+"""Tables of text, numbers and missing values on the command line: `--target` and prediction."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from xpnet.command.cli import main
+from xpnet.data import load
 
 
 def penguins(n=90, seed=0):
@@ -97,3 +102,61 @@ def test_a_target_that_is_none(train, table, here, options, words):
     for word in words:
         assert word in result.err
     assert not (here / "runs").exists()
+
+
+# Prediction from the same kind of file
+
+
+def predict(capsys, *words):
+    status = main(["predict", *map(str, words)])
+    return status, *capsys.readouterr()
+
+
+def classes(out):
+    return [re.match(r".*?: (\S+) ", line)[1] for line in out.splitlines()]
+
+
+def test_the_table_itself_is_predicted_in_any_order_of_its_columns(train, table, here, capsys):
+    assert train("--data penguins.csv --target species --epochs 20 --out run").status == 0
+    status, out, err = predict(capsys, "run", "penguins.csv")
+    assert (status, err) == (0, "")
+    assert np.mean(np.array(classes(out)) == penguins()["species"]) > 0.9
+
+    frame = penguins()[["bill", "sex", "island"]]
+    frame.to_csv(here / "rows.csv", index=False)
+    status, reordered, err = predict(capsys, "run", "rows.csv")
+    assert (status, err) == (0, "")
+    assert reordered == out.replace("penguins.csv", "rows.csv")
+
+
+def test_unknown_categories_and_columns_are_said(train, table, here, capsys):
+    assert train("--data penguins.csv --target species --epochs 1 --out run").status == 0
+    Path("rows.csv").write_text("island,bill,sex,mass\nAnvers,40,male,3\nDream,41,,4\n")
+    status, out, err = predict(capsys, "run", "rows.csv")
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    assert err.splitlines() == [
+        "warning: rows.csv: 1 column not in the training data ignored: mass",
+        "warning: rows.csv: island: 1 row with categories not in the training rows (Anvers): "
+        "all its inputs are 0",
+    ]
+    Path("rows.csv").write_text("island,bill\nDream,40\n")
+    status, out, err = predict(capsys, "run", "rows.csv")
+    assert (status, out) == (1, "")
+    assert "error: rows.csv: line 1: expected the columns" in err
+    assert "none named sex" in err
+
+
+def test_the_numbers_that_reach_the_network_are_those_it_was_trained_on(train, table, capsys):
+    assert train("--data penguins.csv --target species --epochs 5 --seed 3 --out run").status == 0
+    _, out, _ = predict(capsys, "run", "penguins.csv")
+    predicted = np.array(classes(out))
+    data = load("penguins.csv", target="species", seed=3)
+    found = json.loads(Path("run/metrics.json").read_text())
+    is_right = predicted == penguins()["species"].to_numpy()
+    # Over all rows: the training, validation and test accuracy of the run, weighted by their rows.
+    expected = (
+        found["train_accuracy"] * 65 + found["validation_accuracy"] * 7 + found["test_accuracy"] * 18
+    ) / 90
+    assert len(data.y_train) == 72
+    assert is_right.mean() == pytest.approx(expected)

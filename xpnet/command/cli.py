@@ -18,15 +18,16 @@ from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_ar
 from xpnet.command.formats import format_command
 from xpnet.command.options import Options
 from xpnet.command.recipes import load_recipe, recipe_names
+from xpnet.data import Columns
 from xpnet.data.pictures import read_picture
-from xpnet.data.table import read_rows
+from xpnet.data.table import TEXT_FILES, read_rows
 from xpnet.errors import BackendError, DivergenceError, InputError, choose, find_nearest
 from xpnet.training.checkpoint import Model, load_model
 from xpnet.training.scores import predict
 
 __all__ = ["main"]
 
-ROW_FILES = (".npy", ".npz", ".csv")
+ROW_FILES = (".npy", ".npz", *TEXT_FILES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,9 +133,10 @@ def _read_inputs(file: str, model: Model) -> np.ndarray[Any, Any]:
     dtype = str(model.theta.dtype)
     n_features = model.mlp.sizes[0]
     if file.lower().endswith(ROW_FILES):
-        X, notes = read_rows(file, n_features)
+        columns = None if model.columns is None else Columns.from_dict(model.columns)
+        X, notes = read_rows(file, n_features, columns)
         for note in notes:
-            print(f"{file}: {note}", file=sys.stderr)
+            print(f"warning: {file}: {note}", file=sys.stderr)
         return model.scaling(X, dtype)
     if model.picture is None:
         raise InputError(

@@ -114,7 +114,15 @@ def write_results(
         if rows is not None
     }
     theta = backend.to_numpy(state.theta)
-    model = Model(mlp, theta, dataset.classes, dataset.picture, dataset.scaling, parts.target_scaling)
+    model = Model(
+        mlp,
+        theta,
+        dataset.classes,
+        dataset.picture,
+        dataset.scaling,
+        parts.target_scaling,
+        None if dataset.columns is None else dataset.columns.to_dict(),
+    )
     save_model(folder / "model.safetensors", model)
     n_rows = state.epoch * parts.train[0].shape[0]
     metrics: dict[str, Any] = {

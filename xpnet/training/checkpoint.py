@@ -37,6 +37,7 @@ class Model:
         picture: (height, width) where its inputs are pictures.
         scaling: maps inputs as stored to inputs as trained on.
         target_scaling: maps numeric targets as stored to what the network answers, None if they are the same.
+        columns: how the columns of a table became inputs, as JSON can hold it.
     """
 
     mlp: MLP
@@ -45,6 +46,7 @@ class Model:
     picture: tuple[int, int] | None
     scaling: Scaling
     target_scaling: Scaling | None = None
+    columns: dict[str, Any] | None = None
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -64,6 +66,7 @@ def save_model(path: Path, model: Model) -> None:
         "loss": model.mlp.loss,
         "classes": model.classes,
         "picture": model.picture,
+        "columns": model.columns,
     }
     write(path, "xpnet model", tensors, about)
 
@@ -88,6 +91,7 @@ def load_model(path: Path) -> Model:
         None if picture is None else (picture[0], picture[1]),
         Scaling(tensors["scaling.shift"], tensors["scaling.factor"]),
         Scaling(tensors["targets.shift"], tensors["targets.factor"]) if "targets.shift" in tensors else None,
+        about.get("columns"),
     )
 
 
