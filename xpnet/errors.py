@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["BackendError", "DivergenceError", "InputError", "choose", "find_nearest"]
+__all__ = ["BackendError", "DivergenceError", "InputError", "choose", "find_nearest", "format_count"]
 
 # What other libraries call things.
 SYNONYMS = {
@@ -99,3 +99,8 @@ def find_nearest(name: str, valid: Iterable[str]) -> str | None:
     longer = [known for known in names if known.startswith(given)]
     close = longer if len(longer) == 1 else get_close_matches(given, names, n=1)
     return names[close[0]] if close else None
+
+
+def format_count(n: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 epoch` or `2,050 steps`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

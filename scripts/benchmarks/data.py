@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet.data.mnist import load_mnist
+from xpnet.data.mnist import read_mnist
 from xpnet.errors import InputError
 
 
@@ -25,7 +25,7 @@ def load_pictures(data_dir=None):
         InputError: `data_dir` is given and does not contain MNIST.
     """
     try:
-        raw = load_mnist("mnist", data_dir, download=False)
+        raw = read_mnist("mnist", data_dir, download=False)
     except InputError:
         if data_dir is not None:
             raise

@@ -397,7 +397,7 @@ BAD = {
     "device": ({}, "--device gpu", ["'gpu'", "mean 'cuda'", "auto, cpu, cuda, cuda:N"]),
     # files that are not there or of no known kind
     "no file": ({}, "--data my.csv", ["my.csv: no such file"]),
-    "ending": ({"my.xls": ""}, "--data my.xls", ["my.xls", ".csv, .mat, .npz", "found '.xls'"]),
+    "ending": ({"my.xls": ""}, "--data my.xls", ["my.xls", ".csv, .mat, .npz, .tsv", "found '.xls'"]),
     "no folder": ({}, MNIST, ["mnist: expected the four files", "missing: train-images-idx3-ubyte.gz"]),
     # IDX
     "idx truncated": (
@@ -420,7 +420,7 @@ BAD = {
     "idx counts": (
         mnist(labels=idx([1] * 19, (19,))),
         MNIST,
-        [LABELS, "expected 20 labels", "one a picture in train-images-idx3-ubyte", "found 19"],
+        [LABELS, "expected 20 labels", "one for each picture in train-images-idx3-ubyte", "found 19"],
     ),
     "idx label": (
         mnist(labels=idx([0] * 5 + [10] * 15, (20,))),
@@ -446,14 +446,14 @@ BAD = {
         ["it.csv: line 3: expected 3 columns like line 1, found 4"],
     ),
     "csv text": (
-        {"it.csv": "1,2,x\n1,two,y\n"},
+        {"it.csv": "1,2,x\n" * 9 + "1,two,y\n"},
         "--data it.csv",
-        ["it.csv: line 2, column 2: expected a finite number, found 'two'"],
+        ["it.csv: line 10, column 2: expected a number like 90.00 % of the column, found 'two'"],
     ),
     "csv label": (
         {"it.csv": "1,2,0\n1,2,one\n"},
         "--data it.csv",
-        ["it.csv: line 2, column 3: expected a number like the label in line 1, found 'one'"],
+        ["it.csv: line 2, column 3: expected a number like the target in line 1, found 'one'"],
     ),
     "mat": ({"it.mat": b"no" * 99}, "--data it.mat", ["it.mat: cannot be read as a MATLAB file"]),
     # values
@@ -464,7 +464,7 @@ BAD = {
         "--data it.npz --loss squared_error",
         ["it.npz: y: row 1, column 0", "found nan"],
     ),
-    "NaN in csv": ({"it.csv": "1,2,x\n1,nan,y\n"}, "--data it.csv", ["line 2, column 2", "found 'nan'"]),
+    "infinity in csv": ({"it.csv": "1,2,x\n1,inf,y\n"}, "--data it.csv", ["line 2, column 2", "found 'inf'"]),
     "no whole label": (
         {"it.npz": {"X": np.eye(3), "y": np.array([1, 2, 2.5])}},
         "--data it.npz",
@@ -491,7 +491,7 @@ BAD = {
     "fewer rows than classes": (
         mnist(n=7),
         MNIST,
-        ["mnist: expected at least 10 rows, one a class, found 7"],
+        ["mnist: expected at least 10 rows, one of each class, found 7"],
     ),
     "a class with one row": (
         {"it.csv": "1,a\n2,a\n3,b\n4,b\n5,c\n"},

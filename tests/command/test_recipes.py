@@ -594,7 +594,7 @@ BAD = {
     "options": ("options = 3", ["options: expected a table, found 3"]),
     "option": (
         "[options]\nbatchsize = 3",
-        ["options: unknown key 'batchsize'", "mean 'batch_size'", "data, data_dir, test", "quiet"],
+        ["options: unknown key 'batchsize'", "mean 'batch_size'", "data, target, data_dir, test", "quiet"],
     ),
     "text for a number": ("[options]\nepochs = '3'", ["options: epochs: expected a whole number, found '3'"]),
     "number for a text": ("[options]\ndata = 3", ["options: data: expected a text, found 3"]),

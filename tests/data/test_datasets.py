@@ -21,7 +21,6 @@ from sklearn.preprocessing import StandardScaler
 
 from xpnet.data import NAMES, download, load, mnist
 from xpnet.data.idx import read_idx
-from xpnet.data.table import read_rows
 from xpnet.errors import InputError
 
 REAL_MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
@@ -150,7 +149,7 @@ def test_missing_files_of_a_folder_are_named_and_not_downloaded(tmp_path, monkey
     assert "missing: t10k-labels-idx1-ubyte.gz" in message
     assert str(tmp_path) in message
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert "train-images" in refusal(mnist.load_mnist, "mnist", download=False)
+    assert "train-images" in refusal(mnist.read_mnist, "mnist", download=False)
 
 
 @pytest.mark.parametrize(
@@ -615,118 +614,6 @@ def test_broken_npz(tmp_path, damage):
     assert "allow_pickle" not in message
 
 
-# CSV
-
-
-IRIS = "5.1,3.5,setosa\n4.9,3.0,setosa\n7.0,3.2,virginica\n6.4,3.2,virginica\n"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        IRIS,
-        "length,width,kind\n" + IRIS,
-        "\ufefflength,width,kind\r\n\r\n" + IRIS.replace("\n", "\r\n"),
-        IRIS.replace("setosa", '" setosa "').replace(",", " , ") + "\n  \n",
-    ],
-    ids=["plain", "header", "from a spreadsheet", "spaces and quotes"],
-)
-def test_csv(tmp_path, text):
-    data = load(write(tmp_path / "iris.csv", text))
-    assert (data.name, data.classes, data.picture) == ("iris", ("setosa", "virginica"), None)
-    rows = {tuple(row): data.classes[k] for row, k in zip(data.X_train, data.y_train, strict=True)}
-    rows |= {tuple(row): data.classes[k] for row, k in zip(data.X_test, data.y_test, strict=True)}
-    expected = [line.split(",") for line in IRIS.split()]
-    assert rows == {(float(a), float(b)): kind for a, b, kind in expected}
-
-
-def test_csv_with_numeric_targets(tmp_path):
-    path = write(tmp_path / "prices.csv", "size,price\n1,10.5\n2,20.5\n3,30.5\n4,40.5\n")
-    data = load(path, numeric_targets=True)
-    np.testing.assert_array_equal(data.y_train, data.X_train * 10 + 0.5)
-    assert "--loss squared_error" in refusal(load, path)
-
-
-def test_csv_classes_are_in_numeric_order(tmp_path):
-    assert load(write(tmp_path / "a.csv", "1,10\n2,9\n3,10\n4,9\n")).classes == ("9", "10")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", ["X has no rows"]),
-        ("a,b,label\n", ["X has no rows"]),
-        ("1,2,x\n3,y\n", ["line 2", "expected 3 columns like line 1", "found 2"]),
-        ("a,b,c\n\n1,2,x\n3,4,5,y\n", ["line 4", "expected 3 columns like line 1", "found 4"]),
-        ("a,b,c\n1,2,x\n3,four,y\n", ["line 3, column 2", "finite number", "'four'"]),
-        ("1,two,x\n3,4,y\n", ["line 1, column 2", "'two'"]),
-        ("1,2,x\n3,,y\n", ["line 2, column 2", "found ''"]),
-        ("1,2,x\n3,nan,y\n", ["line 2, column 2", "found 'nan'"]),
-        ("1,2,x\n-inf,3,y\n", ["line 2, column 1", "found '-inf'"]),
-        ("1,2,0\n3,4,inf\n", ["line 2, column 3", "found 'inf'"]),
-        ("1,2,x\n3,4,\n", ["line 2, column 3", "expected a label"]),
-        (
-            "1,2,0\n3,4,1\n5,6,one\n",
-            ["line 3, column 3", "expected a number like the label in line 1", "'one'"],
-        ),
-        ("1,2,x\n3,4,1\n", ["line 2, column 3", "expected text", "'1'"]),
-        ("1;2;x\n3;4;y\n", ["line 1", "comma-separated", "found 1 column"]),
-        ('1,2,x\n3,4,"y\n', ["line 2", "not comma-separated"]),
-        ("1,2,x\n3,4,x\n", ["at least two classes"]),
-    ],
-)
-def test_bad_csv(tmp_path, text, said):
-    message = refusal(load, write(tmp_path / "bad.csv", text))
-    assert all(part in message for part in ["bad.csv", *said]), message
-
-
-def test_csv_that_is_not_text(tmp_path):
-    (tmp_path / "bad.csv").write_bytes(b"1,2,\xff\xfe\n")
-    assert "UTF-8" in refusal(load, tmp_path / "bad.csv")
-
-
-# Rows to predict
-
-
-@pytest.mark.parametrize(
-    "text", ["1,2\n3,4\n", "a,b\n1,2\n3,4\n", "1,2,x\n3,4,y\n", "a,b,label\n1,2,x\n3,4,y\n", "1,2,5\n3,4,6\n"]
-)
-def test_rows_of_csv_with_or_without_labels(tmp_path, text):
-    assert read_rows(write(tmp_path / "r.csv", text), 2).tolist() == [[1, 2], [3, 4]]
-
-
-def test_rows_of_arrays(tmp_path):
-    X = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    np.save(tmp_path / "a.npy", X)
-    np.save(tmp_path / "one.npy", X[0].ravel())
-    save(tmp_path / "b.npz", X=X, y=np.zeros(2))
-    save(tmp_path / "c.npz", rows=X.reshape(2, 6))
-    for name in ("a.npy", "b.npz", "c.npz"):
-        rows = read_rows(tmp_path / name, 6)
-        assert rows.dtype == np.uint8
-        assert rows.tolist() == X.reshape(2, 6).tolist()
-    assert read_rows(tmp_path / "one.npy", 6).tolist() == [list(range(6))]
-
-
-def test_bad_rows(tmp_path):
-    np.save(tmp_path / "a.npy", np.ones((2, 5)))
-    assert "expected rows of 4 columns, found an array of shape (2, 5)" in refusal(
-        read_rows, tmp_path / "a.npy", 4
-    )
-    np.save(tmp_path / "nan.npy", np.array([[1.0, 2.0], [np.nan, 3.0]]))
-    assert "row 1, column 0" in refusal(read_rows, tmp_path / "nan.npy", 2)
-    np.save(tmp_path / "zero.npy", np.array(1.0))
-    assert "shape ()" in refusal(read_rows, tmp_path / "zero.npy", 1)
-    np.save(tmp_path / "none.npy", np.ones((0, 2)))
-    assert "at least one row" in refusal(read_rows, tmp_path / "none.npy", 2)
-    save(tmp_path / "two.npz", a=X2, b=Y2)
-    assert "found a, b" in refusal(read_rows, tmp_path / "two.npz", 2)
-    assert "expected 4 columns" in refusal(read_rows, write(tmp_path / "r.csv", "1,2\n"), 4)
-    assert "No such file" in refusal(read_rows, tmp_path / "gone.csv", 4)
-    assert "No such file" in refusal(read_rows, tmp_path / "gone.npy", 4)
-    assert "found '.txt'" in refusal(read_rows, tmp_path / "rows.txt", 4)
-
-
 # Names
 
 
@@ -739,7 +626,7 @@ def test_unknown_names():
 def test_unknown_files(tmp_path):
     assert refusal(load, tmp_path / "gone.csv") == f"{tmp_path / 'gone.csv'}: no such file"
     message = refusal(load, write(tmp_path / "table.xls", ""))
-    assert ".csv, .mat, .npz" in message
+    assert ".csv, .mat, .npz, .tsv" in message
     assert "found '.xls'" in message
     assert "found 'no ending'" in refusal(load, tmp_path)
 

@@ -42,7 +42,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--resume", metavar="DIR", help="resume a run with its original options")
 
     group = parser.add_argument_group("data")
-    option(group, "--data", f"{', '.join(NAMES)}, or a .npz, .csv or .mat file", metavar="NAME|FILE")
+    option(group, "--data", f"{', '.join(NAMES)}, or a .csv, .tsv, .npz or .mat file", metavar="NAME|FILE")
+    option(group, "--target", "column of a .csv or .tsv file to predict", "the last", metavar="NAME")
     option(
         group, "--data-dir", "folder of the MNIST files", "the user's cache; downloaded once", metavar="DIR"
     )

@@ -4,6 +4,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from xpnet.errors import format_count
+
 __all__ = ["format_command", "format_count", "format_loss", "format_percent", "format_score"]
 
 
@@ -19,11 +21,6 @@ def format_command(name: str = "") -> str:
     if (program.parent.name, program.name) == ("xpnet", "__main__.py"):
         return f"{python} -m xpnet {name}".rstrip()
     return f"xpnet {name}".rstrip()
-
-
-def format_count(n: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 epoch` or `2,050 steps`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def format_percent(share: float, *, exact: bool = False) -> str:

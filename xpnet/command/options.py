@@ -30,7 +30,11 @@ OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
 KEEP = ("best", "last")
 
 # Options that only apply to one value of another option, and are dropped when that one changes.
-DEPENDENTS = {"optimizer": ("momentum", "weight_decay"), "schedule": ("drop_after", "drop_factor")}
+DEPENDENTS = {
+    "data": ("target",),
+    "optimizer": ("momentum", "weight_decay"),
+    "schedule": ("drop_after", "drop_factor"),
+}
 
 # Options that do not change the results of a run.
 NEUTRAL = ("data_dir", "device", "backend", "threads", "out", "checkpoint_every", "quiet")
@@ -47,6 +51,7 @@ class Options:
     """The options of `xpnet train`; None means the default that the help text names."""
 
     data: str = "digits"
+    target: str | None = None
     data_dir: str | None = None
     test: float = 0.2
     validation: float = 0.1

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import resolve
-from xpnet.data import Scaling
+from xpnet.data import Columns, Scaling
 from xpnet.data.pictures import SUFFIXES, read_picture
-from xpnet.data.table import read_rows
+from xpnet.data.table import TEXT_FILES, read_rows
 from xpnet.errors import InputError
 from xpnet.training.model import Model, load_model
 from xpnet.training.scores import predict
 
 __all__ = ["predict_files"]
 
-ROW_FILES = (".npy", ".npz", ".csv")
+ROW_FILES = (".npy", ".npz", *TEXT_FILES)
 
 # Where the most probable class has less than this, a picture shows none of the classes clearly. Of MNIST's
 # test digits that are thin, thick or turned by up to 25 degrees, 0.2 % stay below it (784-100-10 network).
@@ -49,7 +49,7 @@ class Prediction:
 
 
 def predict_files(arguments: argparse.Namespace) -> int:
-    """Predict the class of each picture, or of each row of a .npy, .npz or .csv file, with probabilities.
+    """Predict the class of each picture, or of each row of a .npy, .npz, .csv or .tsv file.
 
     A network trained on numbers predicts numbers. A folder stands for the pictures in it. Unusable files are
     reported and skipped.
@@ -131,7 +131,10 @@ def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tu
     dtype = str(model.theta.dtype)
     n_features = model.mlp.sizes[0]
     if file.lower().endswith(ROW_FILES):
-        X = read_rows(file, n_features)
+        columns = None if model.columns is None else Columns.from_dict(model.columns)
+        X, notes = read_rows(file, n_features, columns)
+        for note in notes:
+            _warn(f"{file}: {note}")
         if model.scaling is None:
             return X.astype(dtype), None
         _check_range(file, X, model.scaling)

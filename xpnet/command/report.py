@@ -88,7 +88,8 @@ def introduce(
         0 if rows is None else rows[0].shape[0] for rows in (parts.train, parts.validation, parts.test)
     )
     print(
-        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows\n"
+        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows",
+        *dataset.notes,
         f"{'-'.join(map(str, mlp.sizes))} network ({mlp.layout.n_parameters:,} parameters), "
         f"{backend.name} on {backend.device_name}, {backend.dtype_name}",
         *notices,
@@ -99,7 +100,15 @@ def introduce(
 
 def make_model(dataset: Dataset, mlp: MLP, theta: NDArray[Any], parts: Parts) -> Model:
     """Return a network with what the data says about its inputs and outputs."""
-    return Model(mlp, theta, dataset.labels, dataset.picture, dataset.scaling, parts.target_scaling)
+    return Model(
+        mlp,
+        theta,
+        dataset.labels,
+        dataset.picture,
+        dataset.scaling,
+        parts.target_scaling,
+        columns=None if dataset.columns is None else dataset.columns.to_dict(),
+    )
 
 
 def write_results(

@@ -80,6 +80,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         raise InputError(f"--threads works with the backend numpy only, this run uses {backend.name}")
     dataset = load(
         options.data,
+        target=options.target,
         data_dir=options.data_dir,
         seed=options.seed,
         test=options.test,

@@ -9,66 +9,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.batches import split_rows
+from xpnet.data.columns import Columns, fit_columns
 from xpnet.data.dataset import Dataset, Scaling
-from xpnet.data.digits import load_digits
-from xpnet.data.mat import load_mat
-from xpnet.data.mnist import load_mnist, load_mnist_5000
-from xpnet.data.raw import Raw, check
-from xpnet.data.table import load_csv, load_npz
-from xpnet.data.targets import REGRESSION, class_indices, make_labels
-from xpnet.data.targets import numeric_targets as as_numbers
+from xpnet.data.digits import read_digits
+from xpnet.data.mat import read_mat
+from xpnet.data.mnist import read_mnist, read_mnist_5000
+from xpnet.data.npz import read_npz
+from xpnet.data.raw import Raw, check_arrays
+from xpnet.data.table import TEXT_FILES, read_csv
+from xpnet.data.targets import REGRESSION, encode_labels, make_labels, parse_numeric_targets
 from xpnet.errors import InputError, choose
 
-__all__ = ["NAMES", "Dataset", "Scaling", "load"]
+__all__ = ["NAMES", "Columns", "Dataset", "Scaling", "load"]
 
 NAMES = ("digits", "mnist", "fashion-mnist", "mnist-5000")
-READERS: dict[str, Callable[[Path], Raw]] = {".csv": load_csv, ".mat": load_mat, ".npz": load_npz}
+READERS: dict[str, Callable[[Path], Raw]] = {".mat": read_mat, ".npz": read_npz}
 
 
 def load(
     name_or_file: str | Path,
     *,
+    target: str | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
     test: float = 0.2,
     numeric_targets: bool = False,
     quiet: bool = False,
 ) -> Dataset:
-    """Load one of `NAMES`, or a `.csv`, `.mat` or `.npz` file.
+    """Load one of `NAMES`, or a `.csv`, `.tsv`, `.mat` or `.npz` file.
 
-    Pictures and uint8 tables are scaled by one over the highest value a pixel takes, floating-point pictures
-    from MATLAB are left as they are, and other tables are standardised column by column with the mean and
-    the standard deviation of the training part.
+    Pictures and uint8 tables are scaled by one over the highest value of a pixel. Floating-point pictures
+    from MATLAB are left as they are. Other tables are standardised column by column with the mean and the
+    standard deviation of the training rows; columns of text are one-hot encoded and missing values are
+    imputed by the mean of the training rows.
 
     Args:
         name_or_file: a name, or a path with one of these endings.
-        data_dir: the folder of the four files of MNIST or Fashion-MNIST; without it they are downloaded into
+        target: name of the column to predict in a `.csv` or `.tsv` file; by default the last column is.
+        data_dir: folder with the four files of MNIST or Fashion-MNIST; by default they are downloaded into
             the user's cache.
         seed: of the split into training and test rows, for data without a test part. The split has equal
             shares of each class in both parts.
-        test: the share of the test rows in that split; 0 leaves them out.
-        numeric_targets: keep the labels as float64 (n, outputs), for squared error and Poisson losses.
+        test: fraction of the rows to hold out for testing in that split; 0 for none.
+        numeric_targets: keep the targets as float64 (n, outputs), for squared error and Poisson losses.
         quiet: download without showing progress.
 
     Raises:
-        InputError: an unknown name, a missing or broken file, or data that nothing can be learnt from.
+        InputError: unknown name, missing or broken file, or data unsuitable for training.
     """
     name = str(name_or_file)
-    raw = _read(name, data_dir, quiet)
-    check(name, raw)
+    raw = _read_raw(name, data_dir, target, quiet)
+    check_arrays(name, raw)
     y: NDArray[Any]
     y_test: NDArray[Any] | None
     classes: tuple[str, ...] | None = None
     if numeric_targets:
-        y = as_numbers(name, raw.y)
-        y_test = None if raw.y_test is None else as_numbers(name, raw.y_test)
+        y = parse_numeric_targets(name, raw.y)
+        y_test = None if raw.y_test is None else parse_numeric_targets(name, raw.y_test)
     else:
-        classes, y, y_test = class_indices(name, raw)
+        classes, y, y_test = encode_labels(name, raw)
 
     X = raw.X.reshape(len(raw.X), -1)
+    columns: Columns | None = None
+    notes = list(raw.notes)
     if raw.X_test is None or y_test is None:
         train, held_out = _split(name, y, classes, test, seed)
-        X, X_test, y, y_test = X[train], X[held_out], y[train], y[held_out]
+        y, y_test = y[train], y[held_out]
+        if raw.table is None:
+            X, X_test = X[train], X[held_out]
+        else:
+            table, table_test = raw.table.take(train), raw.table.take(held_out)
+            columns, learned = fit_columns(table, raw.target)
+            X, X_test = columns.encode(table), columns.encode(table_test)
+            notes += learned + [f"test rows: {note}" for note in columns.find_unknown(table_test)]
     else:
         X_test = raw.X_test.reshape(len(raw.X_test), -1)
     return Dataset(
@@ -79,31 +92,38 @@ def load(
         y_test=y_test,
         classes=classes,
         picture=raw.X.shape[1:] if raw.X.ndim == 3 else None,
-        scaling=_scaling(X, raw),
-        target_scaling=_standardising(y) if numeric_targets else None,
+        scaling=_fit_scaling(X, raw, columns),
+        target_scaling=_standardise(y) if numeric_targets else None,
         labels=None if classes is None else make_labels(classes, raw.y),
+        columns=columns,
+        notes=tuple(notes),
     )
 
 
-def _read(name: str, data_dir: str | Path | None, quiet: bool) -> Raw:
-    if name == "digits":
-        return load_digits()
-    if name == "mnist-5000":
-        return load_mnist_5000(data_dir, quiet=quiet)
-    if name in NAMES:
-        return load_mnist(name, data_dir, quiet=quiet)
+def _read_raw(name: str, data_dir: str | Path | None, target: str | None, quiet: bool) -> Raw:
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
+    if target is not None and suffix not in TEXT_FILES:
+        raise InputError(
+            f"--target {target}: expected a .csv or .tsv file, whose columns can have names, got {name}"
+        )
+    if name == "digits":
+        return read_digits()
+    if name == "mnist-5000":
+        return read_mnist_5000(data_dir, quiet=quiet)
+    if name in NAMES:
+        return read_mnist(name, data_dir, quiet=quiet)
     if not suffix and path.name == name and not path.exists():
         choose("data set", name, NAMES)
-    if suffix not in READERS:
+    endings = sorted((*TEXT_FILES, *READERS))
+    if suffix not in endings:
         raise InputError(
-            f"{path}: expected a file ending in {', '.join(READERS)} or one of the data sets "
+            f"{path}: expected a file ending in {', '.join(endings)} or one of the data sets "
             f"{', '.join(NAMES)}, found {suffix or 'no ending'!r}"
         )
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return READERS[suffix](path)
+    return read_csv(path, target) if suffix in TEXT_FILES else READERS[suffix](path)
 
 
 def _split(
@@ -129,7 +149,7 @@ def _split(
     return split_rows(len(y), n_test, strata=None if classes is None else y, random_state=seed)
 
 
-def _scaling(X: NDArray[Any], raw: Raw) -> Scaling:
+def _fit_scaling(X: NDArray[Any], raw: Raw, columns: Columns | None) -> Scaling:
     highest = raw.highest
     if highest is None and X.dtype == np.uint8:
         highest = 255.0
@@ -137,10 +157,15 @@ def _scaling(X: NDArray[Any], raw: Raw) -> Scaling:
         highest = float(np.abs(X.astype(np.float64)).max()) or 1.0
     if highest is not None:
         return Scaling(np.zeros(1), np.array([1 / highest]))
-    return _standardising(X)
+    scaling = _standardise(X)
+    if columns is not None:
+        # A category of one row in 10,000 would be standardised to 100 there.
+        scaling.shift[columns.is_indicator()] = 0.0
+        scaling.factor[columns.is_indicator()] = 1.0
+    return scaling
 
 
-def _standardising(X: NDArray[Any]) -> Scaling:
+def _standardise(X: NDArray[Any]) -> Scaling:
     std = X.std(axis=0, dtype=np.float64)
     # Rounding gives a constant column a tiny standard deviation, which must not become a huge factor.
     std[(X.min(axis=0) == X.max(axis=0)) | (std < np.finfo(np.float32).tiny)] = 1.0

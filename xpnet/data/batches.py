@@ -1,4 +1,4 @@
-"""Which rows go where: shuffles, hold-outs and one-hot targets, all drawn on the host."""
+"""Batches: shuffled row numbers, hold-outs and one-hot targets, all computed on the host."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-# Rows that go through the network at once where a batch need not: a full batch, and evaluation.
+# Rows that go through the network at once in evaluation, and in a batch of all rows.
 CHUNK = 8192
 
 # (number of rows, epoch) -> the rows the epoch visits, or None for all of them in their order.
@@ -29,7 +29,7 @@ def slices(n: int, size: int) -> list[slice]:
 def shuffle(n: int, epoch: int, *, seed: int = 0) -> NDArray[np.int64]:
     """Return the order (n,) in which an epoch visits the rows.
 
-    A pure function of its arguments: a resumed run finds its place without replaying the epochs before.
+    It depends on its arguments only, so a resumed run need not repeat the epochs before.
     """
     # Not (seed, epoch): (seed, 0) is the stream of the weights.
     return np.random.default_rng((seed, epoch + 1)).permutation(n)

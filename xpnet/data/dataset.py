@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.columns import Columns
+
 __all__ = ["Dataset", "Scaling"]
 
 
@@ -34,7 +36,7 @@ class Scaling(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows to learn from and rows to be judged on, in host memory.
+    """Training and test rows, in host memory.
 
     Attributes:
         name: what the user asked for, or the stem of their file.
@@ -45,6 +47,8 @@ class Dataset:
         picture: (height, width) where each row is a picture in row-major order, else None.
         scaling: maps X to what the network is trained on.
         target_scaling: maps numeric targets to mean 0 and standard deviation 1, None for classes.
+        columns: how rows of the user's table become rows of X, None where they are the same.
+        notes: what a user should know of how the data was read and encoded, in sentences.
     """
 
     name: str
@@ -57,3 +61,5 @@ class Dataset:
     scaling: Scaling
     target_scaling: Scaling | None = None
     labels: NDArray[Any] | None = None
+    columns: Columns | None = None
+    notes: tuple[str, ...] = ()

@@ -1,13 +1,13 @@
-"""scikit-learn's bundled digits: 1797 handwritten digits, a part of those of Alpaydin and Kaynak (1998)."""
+"""scikit-learn's bundled digits: 1,797 handwritten digits from the data of Alpaydin and Kaynak (1998)."""
 
 import numpy as np
 
 from xpnet.data.raw import Raw
 
-__all__ = ["load_digits"]
+__all__ = ["read_digits"]
 
 
-def load_digits() -> Raw:
+def read_digits() -> Raw:
     """Return uint8 pictures (1797, 8, 8) with values 0 ... 16, and int64 labels 0 ... 9."""
     from sklearn import datasets
 

@@ -1,4 +1,4 @@
-"""Download a file once, whole and checked, or leave nothing behind."""
+"""Downloads with a checksum, resumed after an interruption."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) -> None:
-    """Put the file with this SHA-256 at `path`, from the first of the mirrors `urls` that has it.
+    """Download the file with this SHA-256 to `path`, from the first of the mirrors `urls` that has it.
 
-    The bytes go to `path` + ".part", which is renamed when the checksum is right. After an interruption the
-    part stays, and the next call asks only for the rest. Progress is shown on stderr unless `quiet`: as a bar
-    on a terminal, as one line elsewhere.
+    The bytes are written to `path` + ".part", which is renamed once the checksum is right. After an
+    interruption that file is kept, and the next call downloads only the rest. Progress is shown on stderr
+    unless `quiet`: as a bar on a terminal, as one line elsewhere.
 
     Raises:
-        InputError: no mirror gave the file; the message says what was tried and where to put it by hand.
+        InputError: no mirror has the file; the message says what was tried and where to put it by hand.
     """
     part = path.with_name(path.name + ".part")
     tried = []
@@ -33,11 +33,11 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             resumed = _append(url, part, quiet)
-            found = _sha256(part)
+            found = _compute_sha256(part)
             if found != sha256 and resumed:
                 part.unlink()  # the earlier part may have been the wrong one: once more, from the start
                 _append(url, part, quiet)
-                found = _sha256(part)
+                found = _compute_sha256(part)
             if found == sha256:
                 os.replace(part, path)
                 return
@@ -93,6 +93,6 @@ def _append(url: str, part: Path, quiet: bool) -> bool:
     return resumed
 
 
-def _sha256(path: Path) -> str:
+def _compute_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ CHUNK = 1 << 16
 
 
 def read_idx(path: str | Path) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes, gzipped or not (its content decides, not its name).
+    """Read one IDX file of unsigned bytes, gzipped or not, whatever its name.
 
     Returns:
         uint8 array with the shape the file declares.

@@ -9,21 +9,21 @@ import numpy as np
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["load_mat"]
+__all__ = ["read_mat"]
 
-# A table may well have 4, 9 or 16 columns; nobody recognises anything on a picture as small as that.
+# Tables often have 4, 9 or 16 columns, and pictures are hardly ever that small.
 SMALLEST_SIDE = 8
 
 
-def load_mat(path: str | Path) -> Raw:
+def read_mat(path: str | Path) -> Raw:
     """Read `X` (n, d) and `y` (n,), (n, 1), (1, n) or (n, outputs) from a MATLAB file up to version 7.
 
-    Where d is a square of at least 8 x 8 the rows are taken for pictures stored column after column, as
-    MATLAB does, and turned into (n, side, side). Their labels 1 ... 10 become 1 ... 9 and 0, since MATLAB,
-    counting from 1, has 10 stand for zero.
+    Where d is the square of at least 8, the rows are pictures stored in column-major order, as MATLAB does,
+    and are returned as (n, side, side). Their labels 1 ... 10 become 1 ... 9 and 0: MATLAB counts from 1, and
+    such files label the digit zero as 10.
 
     Raises:
-        InputError: not such a file, a variable is missing, or is not a plain matrix.
+        InputError: the file is not a MATLAB file, or a variable is missing or is not a full matrix.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError

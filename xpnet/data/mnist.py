@@ -10,7 +10,7 @@ from xpnet.data.idx import read_idx
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["load_mnist", "load_mnist_5000"]
+__all__ = ["read_mnist", "read_mnist_5000"]
 
 MIRRORS = {
     "mnist": (
@@ -46,25 +46,25 @@ CLASSES = {
 }
 
 
-def load_mnist(
+def read_mnist(
     name: str, data_dir: str | Path | None = None, *, download: bool = True, quiet: bool = False
 ) -> Raw:
     """Read the four IDX files of "mnist" or "fashion-mnist", gzipped or not.
 
     Args:
         name: which of the two.
-        data_dir: the folder they are in; without it they are kept in the user's cache.
-        download: fetch what the cache lacks. A `data_dir` is never written to.
+        data_dir: folder that holds them; by default the user's cache.
+        download: whether to download what is missing in the cache. Nothing is written to a `data_dir`.
         quiet: download without showing progress.
 
     Returns:
         uint8 pictures (n, 28, 28) and uint8 labels 0 ... 9, with the original test part.
 
     Raises:
-        InputError: a file is missing, cannot be downloaded or is broken, or the files do not fit together.
+        InputError: a file is missing, cannot be downloaded or is broken, or the files do not match.
     """
-    folder = _cache(name) if data_dir is None else Path(data_dir).expanduser()
-    found = {file: _find(folder, file) for file in SHA256[name]}
+    folder = _find_cache(name) if data_dir is None else Path(data_dir).expanduser()
+    found = {file: _find_file(folder, file) for file in SHA256[name]}
     missing = [file for file, path in found.items() if path is None]
     if missing and (data_dir is not None or not download):
         raise InputError(
@@ -84,12 +84,12 @@ def load_mnist(
     return Raw(X, y, X_test, y_test, classes=CLASSES[name])
 
 
-def load_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
-    """Read the central 20 x 20 pixels of MNIST, and of its training part the first 500 digits of each class.
+def read_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
+    """Read the central 20 x 20 pixels of MNIST, with the first 500 training digits of each class.
 
-    In MNIST's order. It stands in for the 5000 digits of Andrew Ng's course, which were cut from MNIST so.
+    The rows keep MNIST's order. The 5,000 digits of Andrew Ng's course were taken from MNIST in this way.
     """
-    raw = load_mnist("mnist", data_dir, quiet=quiet)
+    raw = read_mnist("mnist", data_dir, quiet=quiet)
     place = np.empty(len(raw.y), dtype=np.int64)  # of each digit among those of its class
     for label in range(10):
         members = np.flatnonzero(raw.y == label)
@@ -107,7 +107,7 @@ def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[n
         raise InputError(f"{labels}: byte 3: expected 1 dimension (labels), found {y.ndim}")
     if len(y) != len(X):
         raise InputError(
-            f"{labels}: expected {len(X)} labels, one a picture in {images.name}, found {len(y)}"
+            f"{labels}: expected {len(X)} labels, one for each picture in {images.name}, found {len(y)}"
         )
     wrong = (y > 9).nonzero()[0]
     if len(wrong):
@@ -118,12 +118,12 @@ def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[n
     return X, y
 
 
-def _cache(name: str) -> Path:
+def _find_cache(name: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     return Path(base) / "xpnet" / name
 
 
-def _find(folder: Path, file: str) -> Path | None:
+def _find_file(folder: Path, file: str) -> Path | None:
     for path in (folder / file, folder / file.removesuffix(".gz")):
         if path.is_file():
             return path

@@ -1,13 +1,16 @@
-"""What every reader hands over, and the checks that hold whichever file it came from."""
+"""What every reader returns, and the checks for data from any file."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-__all__ = ["Raw", "check", "check_numbers"]
+if TYPE_CHECKING:
+    from xpnet.data.delimited import Table
+
+__all__ = ["LARGEST", "Raw", "check_arrays", "check_numbers"]
 
 # Networks train in float32 unless told otherwise: a larger number would turn into infinity there.
 LARGEST = np.float64(np.finfo(np.float32).max)
@@ -19,8 +22,10 @@ class Raw(NamedTuple):
     Attributes:
         X, X_test: (n, d) a table, or (n, height, width) pictures.
         y, y_test: (n,) labels, text or numbers; or (n, outputs) numeric targets.
-        highest: what the brightest pixel is stored as, where the dtype does not tell.
+        highest: the value of the brightest pixel, where the dtype does not tell.
         classes: class names, where y already holds their indices.
+        table: the columns of a table that need encoding, with NaN for missing values in X, and its `target`.
+        notes: what a user should know of how the data was read, in sentences.
     """
 
     X: NDArray[Any]
@@ -29,15 +34,21 @@ class Raw(NamedTuple):
     y_test: NDArray[Any] | None = None
     highest: float | None = None
     classes: tuple[str, ...] | None = None
+    table: "Table | None" = None
+    target: int = -1
+    notes: tuple[str, ...] = ()
 
 
-def check(name: str, raw: Raw) -> None:
-    """Raise InputError, naming the data set, array and place, unless `raw` can be learnt from."""
-    _check_rows(name, "X", raw.X, "y", raw.y)
+def check_arrays(name: str, raw: Raw) -> None:
+    """Raise InputError, naming data set, array and place, unless shapes agree and numbers are finite."""
+    _check_part(name, "X", raw.X, "y", raw.y)
+    if raw.table is None:
+        check_numbers(f"{name}: X", raw.X)
     if (raw.X_test is None) != (raw.y_test is None):
         raise InputError(f"{name}: expected X_test and y_test together, found only one of them")
     if raw.X_test is not None and raw.y_test is not None:
-        _check_rows(name, "X_test", raw.X_test, "y_test", raw.y_test)
+        _check_part(name, "X_test", raw.X_test, "y_test", raw.y_test)
+        check_numbers(f"{name}: X_test", raw.X_test)
         if raw.X_test.shape[1:] != raw.X.shape[1:]:
             raise InputError(
                 f"{name}: expected rows of X_test of the shape of those of X, {raw.X.shape[1:]}, "
@@ -46,7 +57,7 @@ def check(name: str, raw: Raw) -> None:
 
 
 def check_numbers(name: str, values: NDArray[Any]) -> None:
-    """Raise InputError, naming row and column of the first offender, unless `values` are finite numbers."""
+    """Raise InputError, naming the first other value's row and column, unless all are finite numbers."""
     if values.dtype.kind not in "biuf":
         raise InputError(f"{name}: expected numbers, found values of type {values.dtype}")
     if values.dtype.kind == "f" and values.size:
@@ -60,7 +71,7 @@ def check_numbers(name: str, values: NDArray[Any]) -> None:
             )
 
 
-def _check_rows(name: str, X_name: str, X: NDArray[Any], y_name: str, y: NDArray[Any]) -> None:
+def _check_part(name: str, X_name: str, X: NDArray[Any], y_name: str, y: NDArray[Any]) -> None:
     if X.ndim not in (2, 3):
         raise InputError(f"{name}: {X_name}: expected shape (n, d) or (n, height, width), found {X.shape}")
     if y.ndim not in (1, 2) or 0 in y.shape[1:]:
@@ -72,7 +83,6 @@ def _check_rows(name: str, X_name: str, X: NDArray[Any], y_name: str, y: NDArray
         raise InputError(
             f"{name}: expected as many rows in {y_name} as in {X_name}, {len(X)}, found {len(y)}"
         )
-    check_numbers(f"{name}: {X_name}", X)
     if y.dtype.kind not in "biufU":
         raise InputError(f"{name}: {y_name}: expected numbers or text (str), found values of type {y.dtype}")
     if y.dtype.kind != "U":

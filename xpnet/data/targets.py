@@ -1,4 +1,4 @@
-"""Labels as networks take them: class indices for classification, float64 numbers for regression."""
+"""Targets in the form for training: class indices for classification, float64 numbers for regression."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from xpnet.data.raw import Raw
 from xpnet.errors import InputError
 
-__all__ = ["class_indices", "make_labels", "numeric_targets"]
+__all__ = ["encode_labels", "make_labels", "parse_numeric_targets"]
 
 REGRESSION = "use a regression loss (--loss squared_error)"
 # Every whole number below has a float64 of its own, so no two labels are taken for one.
 LARGEST_WHOLE = 2**53
 
 
-def numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
+def parse_numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
     """Return y as float64 (n, outputs), or raise InputError if it is text."""
     if y.dtype.kind == "U":
         raise InputError(
@@ -25,14 +25,14 @@ def numeric_targets(name: str, y: NDArray[Any]) -> NDArray[np.float64]:
     return y.astype(np.float64).reshape(len(y), -1)
 
 
-def class_indices(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64] | None]:
+def encode_labels(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the class names and the indices (n,) of the training and the test labels.
 
     Raises:
-        InputError: labels that are no classes, fewer than two classes, fewer rows than classes, or a test
-            label that the training part does not have.
+        InputError: labels that are not classes, fewer than two classes, fewer rows than classes, or a test
+            label that does not occur in the training part.
     """
-    y = _labels(name, raw.y)
+    y = _parse_labels(name, raw.y)
     values = np.unique(y)
     if len(values) < 2:
         raise InputError(f"{name}: expected labels of at least two classes, found only {str(values[0])!r}")
@@ -40,10 +40,10 @@ def class_indices(name: str, raw: Raw) -> tuple[tuple[str, ...], NDArray[np.int6
     if raw.classes:
         values = np.arange(len(classes))
     if len(y) < len(classes):
-        raise InputError(f"{name}: expected at least {len(classes)} rows, one a class, found {len(y)}")
+        raise InputError(f"{name}: expected at least {len(classes)} rows, one of each class, found {len(y)}")
     if raw.y_test is None:
         return classes, np.searchsorted(values, y), None
-    y_test = _labels(name, raw.y_test)
+    y_test = _parse_labels(name, raw.y_test)
     unknown = (~np.isin(y_test, values)).nonzero()[0]
     if len(unknown):
         raise InputError(
@@ -60,8 +60,8 @@ def make_labels(classes: tuple[str, ...], y: NDArray[Any]) -> NDArray[Any]:
     return np.array(classes).astype(np.int64)
 
 
-def _labels(name: str, y: NDArray[Any]) -> NDArray[Any]:
-    """Return text or int64 labels (n,)."""
+def _parse_labels(name: str, y: NDArray[Any]) -> NDArray[Any]:
+    """Return text or int64 labels (n,), or raise InputError for other labels."""
     if y.ndim == 2 and y.shape[1] > 1:
         raise InputError(
             f"{name}: expected one label in each row, found {y.shape[1]}: give class numbers, or {REGRESSION}"
