@@ -104,7 +104,8 @@ def _panel(
         title += f": {form(at_kept[0])} at epoch {kept:,} (kept)"
         ax.plot(kept, at_kept[0], marker="*", markersize=13, label="kept", **mark)
     word, best = ("lowest", values.argmin()) if key == "loss" else ("highest", values.argmax())
-    if not at_kept.size or at_kept[0] != values[best]:
+    # A difference that the titles would not show is none worth a mark.
+    if not at_kept.size or form(at_kept[0]) != form(values[best]):
         title += f"\n{word}: {form(values[best])} at epoch {epochs[best]:,.0f}"
         ax.plot(
             epochs[best], values[best], marker="D", markersize=8, markerfacecolor="none", label=word, **mark
