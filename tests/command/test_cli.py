@@ -19,10 +19,10 @@ import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import Result
 
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.cli import main
@@ -50,7 +50,7 @@ def command(*words, cwd, **environment):
         encoding="utf-8",
         timeout=600,  # a guard: a busy machine is slow
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
 @pytest.fixture
