@@ -55,9 +55,17 @@ def test_the_example_with_cupy_answers_in_cupy(pytestconfig):
     assert isinstance(model.coefs_[0], np.ndarray)
 
 
+def test_the_example_that_loads_a_run(train, here):
+    name = re.search(r'load\("(runs/[^"]*)"\)', README)[1]
+    assert train(f"--out {name} --quiet").status == 0
+    found = run_example("a folder, or its model.safetensors")
+    assert found["model"].predict(found["X"][:3]).tolist() == [0, 1, 2]
+    assert found["model"].score(found["X"], found["y"]) > 0.98
+
+
 def test_every_python_example_is_run_here():
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(examples) == 3  # with torch, with cupy, and the library
+    assert len(examples) == 4  # with torch, with cupy, a run loaded, and the library
 
 
 def test_the_library_example_trains_a_network(capsys):
