@@ -87,12 +87,12 @@ def test_each_equation_names_a_function_that_exists():
         assert hasattr(__import__(f"xpnet.maths.{module}", fromlist=[name]), name), f"{module}.{name}"
 
 
-def test_each_option_named_is_one_of_train(capsys):
-    try:
-        main(["train", "--help"])
-    except SystemExit:
-        known = capsys.readouterr().out
-    developing = {"--check", "--device"}
+def test_each_option_named_exists(capsys):
+    known = ""
+    for command in ("train", "predict"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known += capsys.readouterr().out
+    developing = {"--check", "--device", "--help"}
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - developing:
-        if option not in ("--help",):
-            assert option in known, option
+        assert option in known, option
