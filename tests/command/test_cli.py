@@ -19,10 +19,10 @@ import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import Result
 
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.cli import main
@@ -38,6 +38,12 @@ from xpnet.training.model import load_model
 REPOSITORY = Path(__file__).parents[2]
 TRAIN = REPOSITORY / "scripts" / "train.py"
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
 
 
 def command(*words, cwd, **environment):

@@ -16,7 +16,7 @@ from time import process_time
 import array_api_compat
 import numpy as np
 import pytest
-from conftest import Place
+from places import Place
 from sklearn import neural_network
 from sklearn.exceptions import DataConversionWarning, UndefinedMetricWarning
 from sklearn.utils.class_weight import compute_sample_weight
