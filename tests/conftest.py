@@ -3,38 +3,19 @@
 import sys
 from contextlib import nullcontext
 from dataclasses import fields
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from places import Place
 
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.backends.jax import Jax
 from xpnet.command.cli import main
 
+collect_ignore_glob = ["*conftest.py"]  # --doctest-modules would import each as the one module `conftest`
 pytest.register_assert_rewrite("problems")  # tests/estimator/problems.py has assertions, too
-
-
-class Place(Enum):
-    """(test id, backend, device, dtype)"""
-
-    NUMPY = "numpy", "numpy", "cpu", "float64"
-    NUMPY_READONLY = "numpy-readonly", "numpy", "cpu", "float64"
-    STRICT = "strict", "array_api_strict", "cpu", "float64"
-    STRICT_DEVICE1 = "strict-device1", "array_api_strict", "device1", "float64"
-    STRICT_NO_FLOAT64 = "strict-no_float64", "array_api_strict", "no_float64", "float32"
-    TORCH_CPU = "torch-cpu", "torch", "cpu", "float64"
-    TORCH_META = "torch-meta", "torch", "meta", "float64"
-    JAX_EAGER = "jax-eager", "jax", "cpu", "float64"
-    JAX_JIT = "jax-jit", "jax", "cpu", "float64"
-    CUPY = "cupy", "cupy", "cuda", "float64"
-    TORCH_CUDA = "torch-cuda", "torch", "cuda", "float64"
-    JAX_CUDA = "jax-cuda", "jax", "cuda", "float64"
-
-    def __str__(self):
-        return self.value[0]
 
 
 class Eager(Jax):

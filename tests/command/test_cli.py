@@ -19,7 +19,7 @@ import time
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -40,6 +40,12 @@ TRAIN = REPOSITORY / "scripts" / "train.py"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
 def command(*words, cwd, **environment):
     """Run Python with these words as a user would, and return what came of it."""
     done = subprocess.run(
@@ -50,7 +56,7 @@ def command(*words, cwd, **environment):
         encoding="utf-8",
         timeout=600,  # a guard: a busy machine is slow
     )
-    return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
