@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc):
 def backend(place):
     """An xpnet backend on this place, float64 where the place has it."""
     _, library, device, dtype = place.value
-    if problem := LIBRARIES[library].problem(device):
+    if problem := LIBRARIES[library].find_problem(device):
         pytest.skip(f"{library}: {problem}")
     backend = resolve(device, library, dtype)
     if place is Place.JAX_EAGER:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from xpnet.training import evaluate as evaluate
     from xpnet.training import predict as predict
 
-# Resolved on first use, so that `import xpnet` costs no more than NumPy.
-_HOMES = {
+# Imported on first use, so that `import xpnet` takes no longer than `import numpy`.
+_MODULES = {
     "MLP": "maths.mlp",
     "MLPClassifier": "estimator",
     "MLPRegressor": "estimator",
@@ -44,14 +44,14 @@ _HOMES = {
     "resolve": "backends",
     "schedules": "maths",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
-    home = import_module(f"xpnet.{_HOMES[name]}")
-    return getattr(home, name) if hasattr(home, name) else import_module(f"{home.__name__}.{name}")
+    module = import_module(f"xpnet.{_MODULES[name]}")
+    return getattr(module, name) if hasattr(module, name) else import_module(f"{module.__name__}.{name}")
 
 
 def __dir__() -> list[str]:

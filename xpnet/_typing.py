@@ -1,8 +1,7 @@
 """The types of the mathematics.
 
-`Namespace` is the whole of what the mathematics and the training loop ask of an array library: a backend that
-has these functions of the Array API standard (2024.12) can train. A test compares it with what the
-mathematics really calls.
+`Namespace` lists every function that the mathematics and the training loop call. A backend that has these
+functions of the Array API standard (2024.12) can train. A test compares the list with the actual calls.
 """
 
 from collections.abc import Callable
@@ -46,7 +45,7 @@ class Array(Protocol):
 
 
 class Namespace(Protocol):
-    """The functions the mathematics may call, and no others."""
+    """The functions that the mathematics may call."""
 
     def abs(self, x: Array, /) -> Array: ...
     def argmax(self, x: Array, /, *, axis: int | None = ...) -> Array: ...

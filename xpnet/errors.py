@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 __all__ = ["BackendError", "DivergenceError", "InputError", "choose", "find_nearest", "format_count"]
 
-# What other libraries call things.
+# Names that other libraries use.
 SYNONYMS = {
     # losses
     "mse": "squared_error",
@@ -55,15 +55,15 @@ SYNONYMS = {
 
 
 class InputError(ValueError):
-    """Something the caller gave cannot be used: an unknown name, a broken file, data that does not fit."""
+    """Invalid input: an unknown name, a damaged file, or data that does not fit."""
 
 
 class BackendError(RuntimeError):
-    """No array library on this machine can do what was asked for."""
+    """No array library on this machine supports what was requested."""
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or the parameters stopped being finite during training."""
+    """The loss or the parameters became infinite or NaN during training."""
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
@@ -86,7 +86,9 @@ def choose(kind: str, name: str, valid: Iterable[str]) -> str:
 
 
 def find_nearest(name: str, valid: Iterable[str]) -> str | None:
-    """Return the valid name that `name` most likely stands for: a synonym, an abbreviation, a misspelling.
+    """Return the valid name that `name` most likely stands for, or None if nothing is similar.
+
+    `name` may be a synonym, an abbreviation or a misspelling.
 
     >>> find_nearest("--epoch", ["--lr", "--epochs"])
     '--epochs'
@@ -94,7 +96,7 @@ def find_nearest(name: str, valid: Iterable[str]) -> str | None:
     names = {name.lower(): name for name in valid}
     given = name.lower()
     for synonym in (given, given.replace("-", "_")):
-        if synonym in SYNONYMS:  # what is spelt like it would mislead: softplus is no softmax
+        if synonym in SYNONYMS:  # a similar spelling would mislead: softplus is not softmax
             return names.get(SYNONYMS[synonym])
     longer = [known for known in names if known.startswith(given)]
     close = longer if len(longer) == 1 else get_close_matches(given, names, n=1)
@@ -102,5 +104,5 @@ def find_nearest(name: str, valid: Iterable[str]) -> str | None:
 
 
 def format_count(n: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 epoch` or `2,050 steps`."""
+    """Return a number with its noun, such as `1 epoch` or `2,050 steps`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

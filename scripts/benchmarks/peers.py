@@ -50,7 +50,7 @@ def find_backends(device, names):
             continue  # made for checking, and slow; `--backend array_api_strict` measures it
         if kind not in library.devices:
             continue
-        if problem := library.problem(first.device_name):
+        if problem := library.find_problem(first.device_name):
             skipped[f"xpnet ({name})"] = problem
         else:
             found.append(resolve(first.device_name, name))

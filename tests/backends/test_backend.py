@@ -163,7 +163,7 @@ def test_cuda_is_never_the_cpu_in_silence(monkeypatch):
         "  torch: no NVIDIA driver (for this test)",
         "  jax: no NVIDIA driver (for this test)",
     ]
-    assert last == "To compute on the CPU choose the device cpu (--device cpu)"
+    assert last == "To compute on the CPU, choose the device cpu (--device cpu)"
 
 
 @pytest.mark.usefixtures("no_driver")
@@ -245,11 +245,14 @@ def miscalculate(fake, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (break_import, r"cupy: does not import \(ImportError: libnvrtc.so.12: .*file\): pip install"),
+        (break_import, r"cupy: cannot be imported \(ImportError: libnvrtc.so.12: .*file\): pip install"),
         (take_devices_away, r"cupy: no such device \(RuntimeError: cudaErrorNoDevice"),
-        (break_kernels, r"cupy: there is a GPU, but kernels do not run \(RuntimeError: NVRTC.*pip install"),
-        (break_products, r"kernels do not run \(ImportError: libcublas.so.12\): pip install"),
-        (miscalculate, "cupy: the GPU answers, but with wrong results"),
+        (
+            break_kernels,
+            r"cupy: there is a GPU, but it cannot run kernels \(RuntimeError: NVRTC.*pip install",
+        ),
+        (break_products, r"cannot run kernels \(ImportError: libcublas.so.12\): pip install"),
+        (miscalculate, "cupy: the GPU computes wrong results"),
     ],
 )
 def test_a_cupy_that_cannot_compute_is_refused_with_the_reason(damage, words, fake_cupy, monkeypatch):
@@ -275,14 +278,14 @@ def test_a_pytorch_without_cuda_is_refused(monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("this PyTorch has a GPU")
     monkeypatch.setattr(cuda, "explain_missing_driver", lambda: None)
-    with pytest.raises(BackendError, match=r"torch: there is a GPU, but kernels do not run .*pip install"):
+    with pytest.raises(BackendError, match=r"torch: there is a GPU, but it cannot run kernels .*pip install"):
         resolve("cuda", "torch")
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_library_knows_its_version_or_its_remedy(name):
     library = LIBRARIES[name]
-    if library.version() is None:
-        assert library.problem("cpu") == f"not installed: {library.remedy}"
+    if library.find_version() is None:
+        assert library.find_problem("cpu") == f"not installed: {library.remedy}"
     else:
-        assert library.version() == pytest.importorskip(name).__version__
+        assert library.find_version() == pytest.importorskip(name).__version__

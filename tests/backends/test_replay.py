@@ -1004,11 +1004,11 @@ def test_a_loss_that_changes_from_epoch_to_epoch_trains_as_it_is_written(dtype):
 
 
 def test_a_loss_that_changes_after_many_epochs_is_noticed_later():
-    # Of four steps per epoch, it is checked after 1, 4, 256, 512, ... steps, which are 64, 128, ... epochs.
+    # With four steps per epoch it is checked after 1, 4, 7, 512 and 1024 steps: at epochs 1, 2, 129 and 257.
     data = problem(network_around(None))
     numbers = [1.0] * 100 + [2.0] * 40
     expected = train_with_a_number_per_epoch(numpy_as(Plain), numbers, data)
-    with pytest.warns(RuntimeWarning, match="since the last check: 255$") as caught:
+    with pytest.warns(RuntimeWarning, match="since the last check: 504$") as caught:
         found = train_with_a_number_per_epoch(numpy_as(Watched), numbers, data)
     assert len(caught) == 1
     assert found[:100] == pytest.approx(expected[:100], rel=1e-12)

@@ -1,4 +1,4 @@
-"""The ways to `max`, `sum` and `maximum` that are quicker on NumPy give what NumPy gives."""
+"""The faster `max` and `sum` of short rows give what NumPy gives."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ def test_rows_are_reduced_as_numpy_does(shape, dtype):
         assert (largest == z.max(axis=1, keepdims=True)).all()
         assert total == pytest.approx(z.sum(axis=1, keepdims=True, dtype="float64"), rel=1e-5, abs=1e-4)
         assert largest.dtype == total.dtype == dtype
-        assert (quick.maximum(z, 0.0) == np.maximum(z, 0.0)).all()
         assert quick.sum(z) == z.sum()
         assert (quick.max(z, axis=0) == z.max(axis=0)).all()
 
@@ -32,7 +31,6 @@ def test_what_is_not_finite_stays_so():
         for mine, theirs in (
             (quick.max(z, axis=1, keepdims=True), z.max(axis=1, keepdims=True)),
             (quick.sum(z, axis=1, keepdims=True), z.sum(axis=1, keepdims=True)),
-            (quick.maximum(z, 0.0), np.maximum(z, np.float32(0.0))),
         ):
             np.testing.assert_array_equal(mine, theirs)
 

@@ -208,10 +208,10 @@ def test_info_lists_the_libraries(tmp_path):
     assert np.__version__ in blocks["numpy"]
     assert "cpu: usable" in blocks["numpy"]
     for name, library in LIBRARIES.items():
-        if library.version() is None:
+        if library.find_version() is None:
             assert f"not installed: {library.remedy}" in blocks[name]
         else:
-            assert library.version() in blocks[name]
+            assert library.find_version() in blocks[name]
 
 
 def test_version(capsys):
@@ -297,7 +297,7 @@ def test_every_backend_trains_alike(train, here, name):
         assert result.status == 0, result.err
     ours, numpys = metrics(here / "run"), metrics(here / "reference")
     assert ours["backend"] == name
-    assert LIBRARIES[name].version() == ours["versions"][name]
+    assert LIBRARIES[name].find_version() == ours["versions"][name]
     assert ours["test_loss"] == pytest.approx(numpys["test_loss"], rel=1e-10)
 
 
@@ -793,12 +793,12 @@ def test_a_gpu_that_is_not_there_is_never_replaced_by_the_cpu(here, device):
     else:
         pytest.skip("there is a usable GPU")
     result = command(TRAIN, "--device", device, cwd=here)
-    remedy = "To compute on the CPU choose the device cpu (--device cpu)"
+    remedy = "To compute on the CPU, choose the device cpu (--device cpu)"
     assert_refused(result, f"device {device!r} is not usable", remedy)
     for name in ("cupy", "torch", "jax"):
         reason = re.search(rf"^  {name}: (.+)$", result.err, flags=re.MULTILINE)[1]
-        assert reason == LIBRARIES[name].problem(device)
-        if LIBRARIES[name].version() is None:
+        assert reason == LIBRARIES[name].find_problem(device)
+        if LIBRARIES[name].find_version() is None:
             assert LIBRARIES[name].remedy in reason
     assert contents(here) == {}
 

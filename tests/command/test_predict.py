@@ -356,11 +356,11 @@ BAD_MODELS = {
     "half": (lambda data: data[: len(data) // 2], "not a complete safetensors file"),
     "empty": (lambda data: b"", "not a complete safetensors file"),
     "no model": (lambda data: b"\x89PNG and so on", "not a complete safetensors file"),
-    "flipped bit": (flipped, "do not match their SHA-256: the file was changed"),
-    "edited header": (lambda data: data.replace(b"relu", b"tanh"), "do not match their SHA-256"),
+    "flipped bit": (flipped, "SHA-256 hash does not match: the file was modified"),
+    "edited header": (lambda data: data.replace(b"relu", b"tanh"), "SHA-256 hash does not match"),
     "version": (
         lambda data: data.replace(b'"version":"2"', b'"version":"9"'),
-        "expected format version 1 or 2, found 9: use the xpnet that wrote it, or train again",
+        "expected format version 1 or 2, found 9: use the version of xpnet that wrote it, or train again",
     ),
     "kind": (
         lambda data: data.replace(b"xpnet model", b"other model"),

@@ -71,7 +71,7 @@ def where(request):
     name, device = request.param
     if device == "cuda" and request.config.getoption("device") != "cuda":
         pytest.skip("needs a GPU, and --device cuda")
-    if problem := LIBRARIES[name].problem(device):
+    if problem := LIBRARIES[name].find_problem(device):
         pytest.skip(f"{name}: {problem}")
     return f"--backend {name} --device {device}"
 

@@ -93,7 +93,7 @@ def test_numbers_are_held_out_as_they_come():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_fraction_must_leave_rows_on_both_sides(fraction):
-    with pytest.raises(InputError, match="validation: expected a fraction between 0 and 1, got"):
+    with pytest.raises(InputError, match="validation: expected a fraction above 0 and below 1, got"):
         hold_out(np.zeros(10, dtype=int), fraction, seed=0)
 
 

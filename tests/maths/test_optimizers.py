@@ -123,7 +123,7 @@ def test_a_gradient_of_nothing_is_left_alone():
     [
         (lambda: SGD(1.0), "momentum: expected at least 0 and below 1, got 1.0"),
         (lambda: SGD(-0.1), "momentum"),
-        (lambda: SGD(nesterov=True), "nesterov needs a momentum above 0"),
+        (lambda: SGD(nesterov=True), "nesterov requires a momentum above 0"),
         (lambda: Adam(beta_1=1.0), "beta_1: expected at least 0 and below 1, got 1.0"),
         (lambda: Adam(beta_2=math.nan), "beta_2"),
         (lambda: AdamW(beta_2=1.5), "beta_2"),

@@ -1,6 +1,6 @@
-"""Where arrays live and how each library computes: the only package that names array libraries.
+"""The array libraries and their devices. Only this package names array libraries.
 
-A library is one file here and one row of `LIBRARIES`.
+Each library has one module here and one entry in `LIBRARIES`.
 """
 
 from xpnet.backends.backend import DTYPES, Backend

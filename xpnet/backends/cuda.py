@@ -1,4 +1,4 @@
-"""What is known of CUDA before any library is imported."""
+"""CUDA settings that can be read before any library is imported."""
 
 import ctypes
 import os
@@ -10,8 +10,8 @@ __all__ = ["explain_missing_driver", "graphs_are_on"]
 
 @cache
 def explain_missing_driver() -> str | None:
-    """Return that this machine has no NVIDIA driver, or None if it has one."""
-    # Asking the loader takes 2 ms; importing PyTorch to be told the same takes a second.
+    """Return a message if this machine has no NVIDIA driver, else None."""
+    # This takes 2 ms. Importing PyTorch to find out takes a second.
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         ctypes.CDLL(name)
@@ -21,5 +21,5 @@ def explain_missing_driver() -> str | None:
 
 
 def graphs_are_on() -> bool:
-    """Return whether the user asks for training steps as CUDA graphs, which have not run on a GPU yet."""
+    """Return whether XPNET_CUDA_GRAPH=1 asks for CUDA graphs, which are experimental."""
     return os.environ.get("XPNET_CUDA_GRAPH") == "1"

@@ -20,7 +20,7 @@ class CuPy(Backend):
 
     name = "cupy"
     namespace = "array_api_compat.cupy"
-    # [ctk] brings the CUDA headers and cuBLAS, without which CuPy imports but cannot compute.
+    # [ctk] installs the CUDA headers and cuBLAS. Without them CuPy can be imported but cannot compute.
     remedy = 'pip install "cupy-cuda13x[ctk]", or "cupy-cuda12x[ctk]" for CUDA 12'
     devices = ("cuda",)
     promotes = True
@@ -28,7 +28,7 @@ class CuPy(Backend):
     @classmethod
     def bind(cls, device_name: str, dtype_name: str) -> Self:
         backend = super().bind(device_name, dtype_name)
-        backend.device.use()  # CuPy computes on the thread's current device, wherever the arrays are
+        backend.device.use()  # CuPy computes on the current device, not on that of the arrays
         return backend
 
     @staticmethod
@@ -41,7 +41,7 @@ class CuPy(Backend):
         if kind != "cuda":
             raise InputError(f"cupy has no device {device_name!r}, only cuda")
         cupy = import_module("cupy")
-        count = cupy.cuda.runtime.getDeviceCount()  # raises, with the reason, where there is none
+        count = cupy.cuda.runtime.getDeviceCount()  # raises if there is none, and says why
         if number >= count:
             raise InputError(f"no device cuda:{number}: this machine has {count}, cuda:0 to cuda:{count - 1}")
         return cupy.cuda.Device(number)

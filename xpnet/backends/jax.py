@@ -13,7 +13,7 @@ __all__ = ["Jax"]
 
 
 class Jax(Backend):
-    """JAX. float64 switches on its 64-bit mode for the whole process."""
+    """JAX. Binding it to float64 enables its 64-bit mode for the whole process."""
 
     name = "jax"
     namespace = "jax.numpy"
@@ -43,7 +43,7 @@ class Jax(Backend):
 
     @property
     def block(self) -> None:
-        return None  # XLA cuts long vectors by itself, and its arrays cannot be written to
+        return None  # XLA splits long vectors itself, and its arrays are read-only
 
     def synchronize(self) -> None:
         xp: Any = self.xp

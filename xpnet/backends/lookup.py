@@ -1,4 +1,4 @@
-"""From what a user asks for, or from an array, to the backend for it."""
+"""Find the backend for a device and a library, or for an array."""
 
 import logging
 import re
@@ -26,15 +26,16 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     """Return the backend for a device, a library or both.
 
     Args:
-        device: `auto` (a CUDA GPU if one is usable, else the CPU; the reason is logged), `cpu`, `cuda`,
-            `cuda:N`, or a name of the library's own.
-        backend: one of `LIBRARIES`; None takes NumPy on the CPU, and on a GPU the first usable of CuPy,
-            PyTorch, JAX.
-        dtype: `float32` or `float64`. float64 on JAX switches on its 64-bit mode for the whole process.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, or a device name of the library. `auto` chooses a CUDA GPU if
+            one is usable, else the CPU, and logs the reason.
+        backend: `numpy`, `cupy`, `torch`, `jax` or `array_api_strict`. None chooses NumPy on the CPU, and the
+            first usable of CuPy, PyTorch and JAX on a GPU.
+        dtype: `float32` or `float64`. float64 on JAX enables its 64-bit mode for the whole process.
 
     Raises:
-        InputError: an unknown name.
-        BackendError: nothing usable; the message lists each library tried, why it failed, and the remedy.
+        InputError: if a name is unknown.
+        BackendError: if no library can use the device. The message lists each library that was tried, why it
+            failed, and what to do.
     """
     choose("dtype", dtype, DTYPES)
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
@@ -50,44 +51,44 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
         )
     problems = {}
     for library in candidates:
-        problems[library.name] = library.problem(device)
+        problems[library.name] = library.find_problem(device)
         if problems[library.name] is None:
             return library.bind(device, dtype)
-    remedy = "" if device == "cpu" else "\nTo compute on the CPU choose the device cpu (--device cpu)"
-    raise BackendError(f"device {device!r} is not usable:{_list(problems)}{remedy}")
+    remedy = "" if device == "cpu" else "\nTo compute on the CPU, choose the device cpu (--device cpu)"
+    raise BackendError(f"device {device!r} is not usable:{_format_problems(problems)}{remedy}")
 
 
 def _choose_device(candidates: list[type[Backend]]) -> str:
     if [library.name for library in candidates] == ["cupy"]:
-        return "cuda"  # it has no other
+        return "cuda"  # CuPy has no other device
     with_cuda = [library for library in candidates if "cuda" in library.devices]
     if not with_cuda:
         return "cpu"
     problems: dict[str, str | None] = {}
     reason = cuda.explain_missing_driver()
     for library in with_cuda if reason is None else ():
-        problems[library.name] = library.problem("cuda")
+        problems[library.name] = library.find_problem("cuda")
         if problems[library.name] is None:
             return "cuda"
-    reason = reason or f"there is an NVIDIA driver, but no library can use it:{_list(problems)}"
+    reason = reason or f"there is an NVIDIA driver, but no library can use it:{_format_problems(problems)}"
     logging.getLogger("xpnet").info("computing on the CPU: %s", reason)
     return "cpu"
 
 
-def _list(problems: dict[str, str | None]) -> str:
+def _format_problems(problems: dict[str, str | None]) -> str:
     return "".join(f"\n  {name}: {problem}" for name, problem in problems.items())
 
 
 def library_of(x: object) -> str | None:
-    """Return the name of the library whose array x is, or None if x is no array of those in `LIBRARIES`."""
+    """Return the name of the library of the array x, or None if x is not an array of one of `LIBRARIES`."""
     return next((name for name, library in LIBRARIES.items() if library.owns(x)), None)
 
 
 def place(x: Array) -> tuple[str, str]:
-    """Return (library, device) of an array, each by its name.
+    """Return the names (library, device) of an array.
 
     Raises:
-        InputError: x is not an array of one of `LIBRARIES`.
+        InputError: if x is not an array of one of `LIBRARIES`.
     """
     name = library_of(x)
     if name is None:
@@ -96,23 +97,23 @@ def place(x: Array) -> tuple[str, str]:
 
 
 def backend_of(x: Array) -> Backend:
-    """Return the backend on which x lives. Its dtype is that of x, or float32 where x is not floating point.
+    """Return the backend of x. Its dtype is that of x, or float32 if x is not floating point.
 
     Raises:
-        InputError: x is not an array of one of `LIBRARIES`.
+        InputError: if x is not an array of one of `LIBRARIES`.
     """
     name, device = place(x)
     if name == "cupy":
-        return _bind.__wrapped__(name, device, x.dtype)  # makes the device the current one
+        return _bind.__wrapped__(name, device, x.dtype)  # makes it the current device
     return _bind(name, device, x.dtype)
 
 
 @cache
 def _bind(name: str, device: str, dtype: DType) -> Backend:
-    # To spell out the name of a dtype takes longer than all the rest of a prediction's checks.
+    # Cached because formatting a dtype takes longer than all other checks of a prediction.
     return LIBRARIES[name].bind(device, "float64" if str(dtype).endswith("float64") else "float32")
 
 
 def to_host(x: Any) -> Any:
-    """Return an array of any library as NumPy's, and anything else as it is."""
+    """Return an array of any library as a NumPy array, and anything else unchanged."""
     return x if library_of(x) in (None, "numpy") else backend_of(x).to_numpy(x)

@@ -1,4 +1,4 @@
-"""NumPy, the reference, on the CPU."""
+"""NumPy, the reference implementation, on the CPU."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,10 @@ from xpnet.backends.backend import Backend
 
 __all__ = ["NumPy"]
 
-# To record a step takes as long as a few steps, and saves a tenth of each.
+# Recording a step takes as long as a few steps. Replaying it saves a tenth of the time.
 _WORTH_RECORDING = 32
 
-# Five vectors of this many bytes, as many as Adam works on, fit the second-level cache of a CPU core.
+# Five vectors of this many bytes, the number that Adam uses, fit in the second-level cache of a CPU core.
 _BLOCK_BYTES = 2**17
 
 

@@ -29,7 +29,7 @@ class Torch(Backend):
 
     @classmethod
     def find_device(cls, device_name: str) -> Device:
-        split_device(device_name)  # says better than PyTorch what is wrong
+        split_device(device_name)  # its error message is clearer than that of PyTorch
         return import_module("torch").device(device_name)
 
     @staticmethod

@@ -101,12 +101,12 @@ def info(arguments: argparse.Namespace) -> int:
     """Print each array library with its version and devices, or why it cannot be used and the remedy."""
     print(f"xpnet {xpnet.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
     for library in LIBRARIES.values():
-        print(f"{library.name:<17}{library.version() or '-'}")
-        if library.version() is None:
+        print(f"{library.name:<17}{library.find_version() or '-'}")
+        if library.find_version() is None:
             print(f"    not installed: {library.remedy}")
             continue
         for device in library.devices:
-            print(f"    {device}: {library.problem(device) or 'usable'}")
+            print(f"    {device}: {library.find_problem(device) or 'usable'}")
     return 0
 
 

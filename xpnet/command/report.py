@@ -246,4 +246,4 @@ def _print_summary(state: TrainState, folder: Path, *, classifies: bool, seconds
 def _collect_versions(backend: Backend) -> dict[str, str | None]:
     names = ("numpy", "array-api-compat", "scikit-learn", "safetensors")
     versions = {"python": platform.python_version(), **{name: version(name) for name in names}}
-    return versions | {backend.name: LIBRARIES[backend.name].version()}
+    return versions | {backend.name: LIBRARIES[backend.name].find_version()}

@@ -1,4 +1,4 @@
-"""Batches: shuffled row numbers, hold-outs and one-hot targets, all computed on the host."""
+"""Shuffling, validation splits and one-hot targets, all computed on the host."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-# Rows that go through the network at once in evaluation, and in a batch of all rows.
+# Maximum number of rows that the network processes at once, in evaluation and in a full batch.
 CHUNK = 8192
 
-# (number of rows, epoch) -> the rows the epoch visits, or None for all of them in their order.
+# (number of rows, epoch) -> the rows that the epoch visits, or None for all rows in their given order.
 Order = Callable[[int, int], NDArray[np.int64] | None]
 
 __all__ = ["CHUNK", "Order", "hold_out", "one_hot", "shuffle", "slices", "split_rows"]
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """Cut n rows into consecutive slices of `size`, the last of which may be shorter.
+    """Split n rows into consecutive slices of `size` rows. The last one may be shorter.
 
     >>> slices(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -29,9 +29,9 @@ def slices(n: int, size: int) -> list[slice]:
 def shuffle(n: int, epoch: int, *, seed: int = 0) -> NDArray[np.int64]:
     """Return the order (n,) in which an epoch visits the rows.
 
-    It depends on its arguments only, so a resumed run need not repeat the epochs before.
+    It depends only on the arguments, so that a resumed run need not repeat earlier epochs.
     """
-    # Not (seed, epoch): (seed, 0) is the stream of the weights.
+    # Not (seed, epoch): (seed, 0) is the random stream of the weights.
     return np.random.default_rng((seed, epoch + 1)).permutation(n)
 
 
@@ -41,23 +41,24 @@ def hold_out(
     """Split row numbers into (kept, held out), in ascending order.
 
     Args:
-        y: (n,) class indices, of which each class gives its share as far as it has two members; or (n, k)
-            numbers.
-        fraction: share of the rows to hold out, 0 to 1 (exclusive); at least one row is.
+        y: (n,) class indices, for a stratified split that keeps the only row of a class if it can; or
+            (n, k) numbers.
+        fraction: fraction of the rows to hold out, above 0 and below 1. At least one row is held out.
+        seed: seed of the random number generator.
 
     Raises:
-        InputError: fraction outside (0, 1), or no row would be left to train on.
+        InputError: if `fraction` is out of range, or no row would be left to train on.
     """
     if not 0.0 < fraction < 1.0:
-        raise InputError(f"validation: expected a fraction between 0 and 1, got {fraction}")
+        raise InputError(f"validation: expected a fraction above 0 and below 1, got {fraction}")
     n = y.shape[0]
     n_held = max(1, round(fraction * n))
     if n_held >= n:
         raise InputError(f"validation: a fraction of {fraction} leaves no row of {n} to train on")
     held = order = np.random.default_rng((seed, 0, 1)).permutation(n)
     if y.ndim == 1:
-        # Each class gives the whole rows of its share; what is missing then, one row each from those with the
-        # largest remainders (Hamilton's method).
+        # Largest remainder (Hamilton's method): each class first gives its fraction rounded down. The missing
+        # rows come from the classes with the largest remainders, one row each.
         labels, counts = np.unique(y, return_counts=True)
         rows = np.floor(fraction * counts).astype(np.int64)
         lacking = np.where(counts > 1, fraction * counts - rows, -1.0)
@@ -70,20 +71,21 @@ def hold_out(
 def split_rows(
     n: int, size: float, *, strata: NDArray[Any] | None, random_state: Any
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split n row numbers into (kept, held out) as scikit-learn's `train_test_split` draws them.
+    """Split n row numbers into (kept, held out) with scikit-learn's `train_test_split`.
 
-    Not as `hold_out` draws them: for each of the two, the same seed must go on giving the same rows.
+    `hold_out` draws other rows for the same seed. Neither can change: a seed must always give the same rows.
 
     Args:
-        size: share of the rows to hold out, or their number.
-        strata: (n,) class indices, of which each gives its share as far as it can; a row that is the only one
-            of its class is kept. Or (n, 1) for two classes that must be able to; None for any rows.
+        size: fraction or number of the rows to hold out.
+        strata: (n,) class indices, for a split that is stratified if possible. A row that is the only one of
+            its class is kept. (n, 1) indices of two classes require a stratified split. None does not
+            stratify.
         random_state: a seed or a `RandomState`.
 
     Raises:
-        ValueError: of two classes one has too few rows, or no row would be left.
+        ValueError: if one of two classes has too few rows, or no row would be left.
     """
-    from sklearn.model_selection import train_test_split  # only here: it takes a second to import
+    from sklearn.model_selection import train_test_split  # imported here because it takes a second
 
     def draw(rows: NDArray[np.int64], strata: NDArray[Any] | None) -> Any:
         return train_test_split(rows, test_size=size, random_state=random_state, stratify=strata)
@@ -101,7 +103,7 @@ def split_rows(
 
 
 def one_hot(y: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
-    """Return Y (n, n_classes), 1 in column y of each row; for n_classes = 1, y itself as a column."""
+    """Return one-hot targets (n, n_classes) for class indices y (n,), or y as a column if n_classes is 1."""
     if n_classes == 1:
         return y[:, np.newaxis].astype(np.float64)
     return np.eye(n_classes)[y]

@@ -1,4 +1,4 @@
-"""Initial distributions of the weights, drawn on the host: one seed, the same weights on every backend."""
+"""Initial distributions of the weights. They are drawn on the host: a seed gives equal weights everywhere."""
 
 import math
 
@@ -28,16 +28,17 @@ def draw(
 ) -> NDArray[np.float64]:
     """Draw one weight matrix (fan_in, fan_out), float64.
 
-    From NumPy's legacy generator it is drawn as (fan_out, fan_in) and transposed: that is how the tutorials
-    of its time hold their weights, and the order in which they draw them.
+    With NumPy's legacy generator, a matrix (fan_out, fan_in) is drawn and transposed. This reproduces the
+    weights of older tutorials, which store and draw them in that shape.
 
     Args:
-        name: `he_normal`, `he_uniform`, `glorot_...`, `lecun_...`, `zeros`; or `normal:SCALE`, with SCALE the
-            standard deviation, or `uniform:SCALE`, between -SCALE and SCALE (0.05 where `:SCALE` is left
-            out).
+        name: `he_normal`, `he_uniform`, `glorot_...`, `lecun_...` or `zeros`; `normal:SCALE`, where SCALE is
+            the standard deviation; or `uniform:SCALE`, which draws from [-SCALE, SCALE). The default scale is
+            0.05.
+        rng: the random number generator.
 
     Raises:
-        InputError: unknown name, or a scale that is not a positive number.
+        InputError: if the name is unknown or the scale is not a positive number.
     """
     kind, _, scale = name.partition(":")
     choose("initial distribution", kind, INITIALIZERS)
@@ -50,7 +51,7 @@ def draw(
         deviation = math.sqrt(_VARIANCES[family](fan_in, fan_out))
         limit = math.sqrt(3.0) * deviation  # a uniform distribution on [-a, a] has variance a² / 3
     else:
-        deviation = limit = _positive(scale or "0.05", name)
+        deviation = limit = _parse_positive(scale or "0.05", name)
     legacy = isinstance(rng, np.random.RandomState)
     shape = (fan_out, fan_in) if legacy else (fan_in, fan_out)
     if distribution == "normal":
@@ -60,7 +61,7 @@ def draw(
     return W.T if legacy else W
 
 
-def _positive(text: str, name: str) -> float:
+def _parse_positive(text: str, name: str) -> float:
     try:
         value = float(text)
     except ValueError:

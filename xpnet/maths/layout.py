@@ -1,7 +1,7 @@
-"""Where each weight matrix and bias lives inside the one flat parameter vector theta.
+"""The position of each weight matrix and bias in the flat parameter vector theta.
 
-theta holds all weights first, W₁ ... W_L each (fan_in, fan_out) row by row, then all biases b₁ ... b_L: the
-L2 penalty, which spares the biases, is then one contiguous prefix.
+theta holds first all weights W₁ ... W_L, each (fan_in, fan_out) in row-major order, then all biases
+b₁ ... b_L. The L2 penalty, which excludes the biases, therefore applies to one contiguous prefix.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Layout"]
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of the parameters of a network with `sizes` = (inputs, hidden ..., outputs) units."""
+    """The parameter layout of a network with `sizes` = (inputs, hidden ..., outputs) units."""
 
     sizes: tuple[int, ...]
 
@@ -44,9 +44,9 @@ class Layout:
         ]
 
     def split(self, theta: Array, *, xp: Namespace) -> list[tuple[Array, Array]]:
-        """Return (W, b) of every layer: views of theta where the library has views, not to be written to."""
+        """Return (W, b) of every layer. They may be views of theta: do not write to them."""
         return [(xp.reshape(theta[w], shape), theta[b]) for w, shape, b in self._places]
 
     def join(self, weights: list[Array], biases: list[Array], *, xp: Namespace) -> Array:
-        """Return the flat vector of these matrices and biases, the inverse of `split`."""
+        """Return theta for these weights and biases. The inverse of `split`."""
         return xp.concat([*(xp.reshape(W, (-1,)) for W in weights), *biases])

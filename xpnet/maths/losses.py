@@ -1,11 +1,11 @@
-"""Losses, each fused with the output activation it belongs to.
+"""Losses, each combined with its output activation.
 
-For these pairs the gradient by the last layer's z is `prediction - Y` (canonical links; McCullagh and Nelder,
-Generalized Linear Models, 1989), and the exponentials that would overflow one by one cancel.
+For the canonical pairs (McCullagh and Nelder, Generalized Linear Models, 1989) the gradient with respect to
+the last layer's z is `prediction - Y`. Combining the two also avoids overflow: the exponentials cancel.
 
-Every loss takes z (n, K), the targets Y and `weight`, what each row counts: a float (1/n for the mean over
+Every loss takes z (n, K), the targets Y and `weight`, the weight of each row: a float (1/n for the mean over
 rows) or an array (n, 1). It returns the 0-d loss, Σ_rows weight · loss_row, and its gradient dz (n, K). All
-are finite for |z| up to 1e4 in float32. Beside each stands `predict`: what the network answers for z.
+are finite for |z| up to 1e4 in float32. A `Loss` pairs it with `predict`, which maps z to the prediction.
 """
 
 from collections.abc import Callable
@@ -37,12 +37,13 @@ def softmax_cross_entropy(
     """loss_row = -Σ_k Y_k log p_k,  dz = p - Y,  with p = softmax(z).
 
     Args:
-        Y: (n, K) rows that sum to 1 (one-hot, or soft labels), or (n,) integer class indices.
+        Y: (n, K) rows that sum to 1 (one-hot or soft labels), or (n,) integer class indices.
         label_smoothing: s replaces Y by (1 - s) Y + s / K (Szegedy et al. 2016).
-        ceiling: the most that a row counts in the loss; the gradient does not know of it.
+        ceiling: each row's loss is capped at this value. The gradient is not affected.
     """
     if Y.ndim == 1:
-        # 0 ... K-1 made of z, which knows its device also while JAX traces; exact up to 2**24 classes.
+        # 0 ... K-1 is derived from z because JAX arrays have no device while they are traced. It is exact
+        # up to 2**24 classes.
         classes = xp.cumulative_sum(xp.ones_like(z[:1, :]), axis=1) - 1.0
         Y = xp.astype(xp.astype(xp.reshape(Y, (-1, 1)), z.dtype) == classes, z.dtype)
     if label_smoothing:
@@ -65,7 +66,7 @@ def logistic_cross_entropy(
 ) -> tuple[Array, Array]:
     """loss_row = -Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)],  dz = p - Y,  with p = logistic(z).
 
-    Y is (n, K) with entries 0 to 1: K = 1 is binary classification, K > 1 one-vs-all or multi-label.
+    Y is (n, K) with entries from 0 to 1. K = 1 is binary classification, K > 1 one-vs-all or multi-label.
     """
     # In terms of z: max(z, 0) - Y z + log(1 + e^-|z|).
     loss_rows = xp.sum(xp.maximum(z, 0.0) - Y * z + xp.log1p(xp.exp(-xp.abs(z))), axis=1, keepdims=True)
@@ -76,7 +77,7 @@ def logistic_cross_entropy(
 
 
 def squared_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
-    """loss_row = ½ Σ_k (z_k - Y_k)²,  dz = z - Y,  with Y (n, K) any numbers."""
+    """loss_row = ½ Σ_k (z_k - Y_k)²,  dz = z - Y,  with real Y (n, K)."""
     dz = z - Y
     loss = 0.5 * xp.sum(xp.sum(dz * dz, axis=1, keepdims=True) * weight)
     dz *= weight
@@ -84,9 +85,9 @@ def squared_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -
 
 
 def huber(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
-    """loss_row = Σ_k ½ r_k² where |r_k| <= 1, else |r_k| - ½,  dz = r held to -1 ... 1,  with r = z - Y.
+    """loss_row = Σ_k ½ r_k² where |r_k| <= 1, else |r_k| - ½,  dz = r clipped to [-1, 1],  with r = z - Y.
 
-    Huber 1964, with δ = 1 as PyTorch and Keras have it.
+    Huber 1964, with δ = 1, the default of PyTorch and Keras.
     """
     dz = z - Y
     size = xp.abs(dz)
@@ -98,7 +99,7 @@ def huber(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[
 
 
 def absolute_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
-    """loss_row = Σ_k |z_k - Y_k|,  dz = sign(z - Y). Its minimum is the conditional median."""
+    """loss_row = Σ_k |z_k - Y_k|,  dz = sign(z - Y). It is minimized by the conditional median."""
     loss, dz = pinball(z, Y, weight, q=0.5, xp=xp)
     return 2.0 * loss, 2.0 * dz
 
@@ -106,7 +107,7 @@ def absolute_error(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) 
 def pinball(z: Array, Y: Array, weight: Array | float, *, q: float, xp: Namespace) -> tuple[Array, Array]:
     """loss_row = Σ_k q max(Y_k - z_k, 0) + (1 - q) max(z_k - Y_k, 0),  dz = (1 - q) [z > Y] - q [z < Y].
 
-    Its minimum is the conditional q-quantile (Koenker and Bassett 1978).
+    It is minimized by the conditional q-quantile (Koenker and Bassett 1978).
     """
     over, under = xp.maximum(z - Y, 0.0), xp.maximum(Y - z, 0.0)
     loss = xp.sum(xp.sum((1.0 - q) * over + q * under, axis=1, keepdims=True) * weight)
@@ -116,15 +117,15 @@ def pinball(z: Array, Y: Array, weight: Array | float, *, q: float, xp: Namespac
 
 
 def exponential_mean(z: Array, *, xp: Namespace) -> Array:
-    """Return the Poisson mean e^z, held at e^60 = 1e26 where z is larger."""
+    """Return the Poisson mean e^z, capped at e^60 = 1e26."""
     return xp.exp(xp.minimum(z, 60.0))
 
 
 def poisson(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
     """loss_row = Σ_k [μ_k - Y_k z_k + Y_k log Y_k - Y_k],  dz = μ - Y,  with μ = e^z and Y (n, K) >= 0.
 
-    This is half the deviance: 0 for a perfect prediction. Above z = 60 the loss goes on as a straight line,
-    because e^z would leave float32.
+    This is half the deviance, 0 for a perfect prediction. Above z = 60 the loss continues linearly, because
+    e^z would overflow in float32.
     """
     mean = exponential_mean(z, xp=xp)
     beyond = mean * xp.maximum(z - 60.0, 0.0)
@@ -136,7 +137,7 @@ def poisson(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tupl
 
 
 class Loss(NamedTuple):
-    """A loss with its gradient, and the prediction (n, K) -> (n, K) that it trains."""
+    """A loss with its gradient, and the function that maps z (n, K) to the prediction (n, K)."""
 
     loss_and_grad: Callable[..., tuple[Array, Array]]
     predict: Callable[..., Array]
@@ -154,5 +155,5 @@ LOSSES = {
 
 
 def quantile(q: float) -> Loss:
-    """Return the loss whose minimum is the conditional q-quantile, 0 < q < 1."""
+    """Return the loss that is minimized by the conditional q-quantile, 0 < q < 1."""
     return Loss(partial(pinball, q=q), identity, classifies=False)

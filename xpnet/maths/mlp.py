@@ -1,7 +1,7 @@
 """The multilayer perceptron: forward pass, loss, and the gradient by backpropagation, derived by hand.
 
-With h₀ = X, layer l computes z_l = h_{l-1} W_l + b_l and h_l = f_l(z_l); the last z goes into the loss.
-Backwards (Rumelhart, Hinton and Williams 1986), from dz_L that the loss returns:
+With h₀ = X, layer l computes z_l = h_{l-1} W_l + b_l and h_l = f_l(z_l). The loss takes the last z.
+The backward pass (Rumelhart, Hinton and Williams 1986) starts from dz_L, which the loss returns:
 
     dW_l = h_{l-1}ᵀ dz_l      db_l = Σ_rows dz_l
     dh_{l-1} = dz_l W_lᵀ      dz_{l-1} = dh_{l-1} · f'(z_{l-1})
@@ -27,20 +27,24 @@ __all__ = ["MLP"]
 
 @dataclass(frozen=True)
 class MLP:
-    """A multilayer perceptron: a description without parameters, which live in the flat vector theta.
+    """The architecture and the loss of a multilayer perceptron.
+
+    It does not contain the parameters. Methods take them as a flat vector theta.
 
     Attributes:
-        sizes: units of every layer, (inputs, hidden ..., outputs).
-        activations: one name for all hidden layers, or one for each.
-        loss: a name in `losses.LOSSES`, or a `Loss` of your own.
-        l2: adds l2/2 · Σ W² to the loss; the biases are free.
-        label_smoothing: for softmax cross-entropy, how much of each label goes to all classes alike, 0 to 1.
-        l2_shared: divides this penalty by the number of rows in the batch, or their weight: it then belongs
-            to the sum over the rows and not to their mean (scikit-learn's `alpha`).
+        sizes: number of units in each layer, (inputs, hidden ..., outputs).
+        activations: one name for all hidden layers, or a sequence with one name per hidden layer.
+        loss: a name in `losses.LOSSES`, or a custom `Loss`.
+        l2: strength of the L2 penalty l2/2 · Σ W², which is added to the loss. Biases are not penalized.
+        label_smoothing: fraction of each label that is spread evenly over all classes, at least 0 and below
+            1. Only for softmax cross-entropy.
+        l2_shared: if true, the penalty is divided by the number of rows in the batch, or by the sum of their
+            weights, as scikit-learn does with `alpha`.
 
     Raises:
-        InputError: a name that does not exist, a size below 1, fewer than two sizes, a list of activations of
-            another length than the hidden layers, a negative l2.
+        InputError: if a name is unknown, a size is below 1, there are fewer than two sizes, the number of
+            activations does not match the hidden layers, `l2` is negative or not finite, or
+            `label_smoothing` is out of range or does not apply to the loss.
     """
 
     sizes: tuple[int, ...]
@@ -78,26 +82,27 @@ class MLP:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where the weights and biases live in theta."""
+        """The position of each weight matrix and bias in theta."""
         return Layout(self.sizes)
 
     @cached_property
     def criterion(self) -> Loss:
-        """The loss with its gradient, and the prediction that belongs to it."""
+        """The `Loss` that `loss` names."""
         return self.loss if isinstance(self.loss, Loss) else LOSSES[self.loss]
 
     @property
     def classifies(self) -> bool:
-        """Whether the outputs stand for classes rather than numbers."""
+        """Whether the network predicts classes rather than numbers."""
         return self.criterion.classifies
 
     def init(self, seed: int = 0, initializer: str = "auto") -> NDArray[np.float64]:
-        """Draw theta on the host, float64: weights layer by layer from one seed, biases 0.
+        """Return initial parameters theta (n_parameters,), float64 on the host. Biases are 0.
 
         Args:
-            initializer: a name known to `initializers.draw`; `auto` takes for each hidden layer the one that
-                suits its activation, and `glorot_uniform` for the last layer. With the prefix `legacy_` the
-                numbers come from NumPy's legacy generator, as after `numpy.random.seed(seed)`.
+            seed: seed of the random number generator.
+            initializer: a name that `initializers.draw` accepts. `auto` chooses the initializer of each
+                hidden layer by its activation, and `glorot_uniform` for the last layer. With the prefix
+                `legacy_` the weights are drawn as after `numpy.random.seed(seed)`.
         """
         legacy = initializer.startswith("legacy_")
         rng = np.random.RandomState(seed) if legacy else np.random.default_rng(seed)
@@ -109,23 +114,24 @@ class MLP:
         return np.concatenate([*(W.ravel() for W in weights), np.zeros(sum(self.sizes[1:]))])
 
     def forward(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
-        """Return z (n, outputs) of the last layer, before the output activation, for X (n, inputs)."""
+        """Return z (n, outputs), the last layer's output before its activation, for X (n, inputs)."""
         return self.forward_layers(self.layout.split(theta, xp=xp), X, xp=xp)[-1]
 
     def predict(self, theta: Array, X: Array, *, xp: Namespace) -> Array:
-        """Return the answer (n, outputs) for X (n, inputs): probabilities, or predicted numbers."""
+        """Return the prediction (n, outputs) for X (n, inputs): probabilities or numbers."""
         return self.criterion.predict(self.forward(theta, X, xp=xp), xp=xp)
 
     def loss_and_grad(
         self, theta: Array, X: Array, Y: Array, weight: Array | None = None, *, xp: Namespace
     ) -> tuple[Array, Array]:
-        """Return the loss (0-d) and its gradient by theta, a new flat vector g that the caller owns.
+        """Return the loss (0-d) and its gradient with respect to theta, a new flat vector.
 
         Args:
+            theta: (n_parameters,).
             X: (n, inputs).
-            Y: (n, outputs), or for softmax cross-entropy (n,) class indices.
-            weight: (n, 1) sample weights, at least 0: the loss is the weighted mean over rows. None: the
-                plain mean.
+            Y: (n, outputs), or (n,) class indices for softmax cross-entropy.
+            weight: (n, 1) nonnegative sample weights. The loss is the weighted mean over the rows, or the
+                plain mean if None.
         """
         share: Array | float
         l2: Array | float = self.l2
@@ -135,7 +141,7 @@ class MLP:
                 l2 = self.l2 * share
         else:
             total = xp.sum(weight)
-            some = total + xp.astype(total == 0.0, total.dtype)  # all weights 0: loss and gradient 0, not 0/0
+            some = total + xp.astype(total == 0.0, total.dtype)  # 0 and not 0/0 if all weights are 0
             share = weight / some
             if self.l2_shared:
                 l2 = self.l2 * (total / some) / some
@@ -161,7 +167,7 @@ class MLP:
     def forward_layers(
         self, layers: Sequence[tuple[Array, Array]], X: Array, *, xp: Namespace
     ) -> list[Array]:
-        """Return [X, h₁, ..., h_{L-1}, z_L] for the (W, b) of every layer."""
+        """Return [X, h₁, ..., h_{L-1}, z_L], given (W, b) of every layer."""
         outputs = [X]
         forwards: list[Callable[..., Array]] = [ACTIVATIONS[name].forward for name in self.activations]
         for (W, b), forward in zip(layers[:-1], forwards, strict=True):

@@ -1,9 +1,9 @@
-"""The layer of a multilayer perceptron: the affine map and the activations, each backward under its forward.
+"""The layer of a multilayer perceptron: the affine map and the activations, each followed by its backward.
 
-Every activation maps z to h elementwise; its backward takes the *output* h and dh, the gradient of the loss
-by h, and returns dz = dh * h'(z), with h' written in terms of h, so that z need not be kept.
+Every activation maps z to h elementwise. Its backward takes the *output* h and dh, the gradient of the loss
+with respect to h, and returns dz = dh · h'(z). h' is written in terms of h, so that z need not be stored.
 
-Arrays named z and dh are owned (they may be written to and are returned); all others are borrowed.
+A function may overwrite and return its arguments z and dh. It does not modify the other arguments.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def affine(h: Array, W: Array, b: Array, *, xp: Namespace) -> Array:
 def affine_backward(
     h: Array, W: Array, dz: Array, *, xp: Namespace, need_dh: bool
 ) -> tuple[Array, Array, Array | None]:
-    """dW = hᵀ dz,  db = Σ_rows dz,  dh = dz Wᵀ (None unless `need_dh`: the input has no use for it)."""
+    """dW = hᵀ dz,  db = Σ_rows dz,  dh = dz Wᵀ (None unless `need_dh`: the first layer needs none)."""
     dW = xp.matmul(h.T, dz)
     db = xp.sum(dz, axis=0)
     dh = xp.matmul(dz, W.T) if need_dh else None
@@ -42,7 +42,7 @@ def identity_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
 
 
 def logistic(z: Array, *, xp: Namespace) -> Array:
-    """h = 1 / (1 + e⁻ᶻ). The exponent stops at 80, where h = 2e-35, so that nothing overflows in float32."""
+    """h = 1 / (1 + e⁻ᶻ). The exponent is capped at 80, where h = 2e-35, to avoid overflow in float32."""
     h = xp.exp(xp.minimum(-z, 80.0))
     h += 1.0
     return 1.0 / h
@@ -72,8 +72,8 @@ def relu(z: Array, *, xp: Namespace) -> Array:
 
 
 def relu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
-    """dz = dh · [h > 0], and 0 at the kink."""
-    # A product with the mask: `where` is ten times slower on NumPy, which predicts each branch wrong.
+    """dz = dh · [h > 0], with 0 at z = 0."""
+    # A product with the mask: `where` is ten times as slow on NumPy, because of mispredicted branches.
     dh *= xp.astype(h > 0.0, dh.dtype)
     return dh
 
@@ -104,7 +104,7 @@ def elu_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
 
 
 def softplus(z: Array, *, xp: Namespace) -> Array:
-    """h = log(1 + eᶻ) = max(z, 0) + log(1 + e^-|z|), which does not overflow."""
+    """h = log(1 + eᶻ), computed as max(z, 0) + log(1 + e^-|z|) to avoid overflow."""
     return xp.maximum(z, 0.0) + xp.log1p(xp.exp(-xp.abs(z)))
 
 
@@ -115,7 +115,7 @@ def softplus_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
 
 
 class Activation(NamedTuple):
-    """A forward, its backward, and the initial distribution that keeps the variance from layer to layer."""
+    """An activation, its backward, and an initializer that preserves the variance from layer to layer."""
 
     forward: Callable[..., Array]
     backward: Callable[..., Array]

@@ -1,11 +1,11 @@
-"""Optimizers: frozen settings, a pure update on the flat vector, and no state of their own.
+"""Optimizers: settings, and an update of the flat parameter vector. They hold no state.
 
     moments = optimizer.init(theta, xp=xp)
     theta, moments = optimizer.update(theta, g, moments, optimizer.coefficients(lr, t), xp=xp)
 
-`update` owns theta, g and the moments: it may write into them, and returns what to go on with. All numbers
-that change from step to step are the `coefficients`, a few floats computed on the host from the learning rate
-and the step t = 1, 2, ... Each agrees with the optimizer of the same name in PyTorch to rounding.
+`update` may overwrite theta, g and the moments: use the arrays that it returns. The `coefficients` are the
+floats that change from step to step, computed on the host from the learning rate and the step t = 1, 2, ...
+Each optimizer agrees with PyTorch's of the same name up to rounding.
 """
 
 import math
@@ -32,18 +32,18 @@ Coefficients = tuple[float, ...]
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimizer."""
+    """The interface of an optimizer."""
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
-        """Return the moments before the first step: zeros shaped like theta, as many as the method needs."""
+        """Return the moments before the first step: arrays of zeros, each shaped like theta."""
 
     def coefficients(self, lr: float, t: int) -> Coefficients:
-        """Return the numbers that step t = 1, 2, ... multiplies by, computed on the host."""
+        """Return the coefficients of step t = 1, 2, ... for the learning rate `lr`."""
 
     def update(
         self, theta: Array, g: Array, moments: Moments, coefficients: Coefficients, *, xp: Namespace
     ) -> tuple[Array, Moments]:
-        """Return (theta, moments) after one step along the gradient g. Consumes theta, g and the moments."""
+        """Return (theta, moments) after one step with the gradient g. May overwrite theta, g and moments."""
 
 
 def update_in_blocks(
@@ -56,11 +56,14 @@ def update_in_blocks(
     block: int | None,
     xp: Namespace,
 ) -> tuple[Array, Moments]:
-    """`optimizer.update`, walking vectors of more than four blocks in blocks of that many elements.
+    """Call `optimizer.update` block by block if theta is longer than four blocks.
 
-    An update is elementwise, so the result is the same. On a CPU it is several times as fast: the temporaries
-    of a block stay in cache, those of a long vector are page-faulted in anew each time. It needs arrays that
-    can be written to. With None for `block` it is one piece.
+    An update is elementwise, so the result is the same. On a CPU this is several times as fast: the
+    temporaries of a block stay in the cache, while those of a long vector cause page faults in every step.
+
+    Args:
+        block: number of elements per block. None updates the whole vector at once, which is necessary where
+            arrays are read-only.
     """
     n = theta.shape[0]
     if block is None or n <= 4 * block:
@@ -76,10 +79,11 @@ def update_in_blocks(
 
 
 def flush_denormals(moments: Moments, tiny: float) -> Moments:
-    """Return the moments (owned) with all below `tiny` times the machine epsilon as zero.
+    """Return the moments, with numbers below about `tiny` times the machine epsilon set to zero, in place.
 
-    The momentum of a weight that gets no gradient, that of a dark pixel for instance, shrinks by the same
-    factor each step until it is a denormal number, with which a CPU computes many times as slowly.
+    The momentum of a weight whose gradient is always zero, for instance that of a pixel that is always black,
+    shrinks by a constant factor in every step until it is denormal. A CPU is many times slower with denormal
+    numbers.
     """
     for m in moments:
         m += tiny
@@ -88,26 +92,26 @@ def flush_denormals(moments: Moments, tiny: float) -> Moments:
 
 
 def clip_by_norm(g: Array, max_norm: float, *, xp: Namespace) -> Array:
-    """Return g (owned), scaled down to the Euclidean norm `max_norm` if longer (Pascanu et al. 2013)."""
+    """Return g, scaled to a Euclidean norm of at most `max_norm` (Pascanu et al. 2013). May overwrite g."""
     norm = xp.sqrt(xp.matmul(g, g))
     g *= max_norm / xp.maximum(norm, max_norm)
     return g
 
 
-def _check(**in_unit_interval: float) -> None:
-    for name, value in in_unit_interval.items():
+def _check_fractions(**fractions: float) -> None:
+    for name, value in fractions.items():
         if not 0.0 <= value < 1.0:
             raise InputError(f"{name}: expected at least 0 and below 1, got {value}")
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Gradient descent, with momentum (Polyak 1964), or Nesterov's (Sutskever et al. 2013, as in PyTorch).
+    """Stochastic gradient descent, optionally with momentum (Polyak 1964; Nesterov: Sutskever et al. 2013).
 
-    m ← μ m + g;  θ ← θ - lr m, or with nesterov θ ← θ - lr (g + μ m).
+    m ← μ m + g;  θ ← θ - lr m, or with `nesterov` θ ← θ - lr (g + μ m), as in PyTorch.
 
-    With `velocity` m carries the learning rate, m ← μ m + lr g; θ ← θ - m, as in the papers and in
-    scikit-learn: the same while lr stays, but a change of lr then reaches the momentum only bit by bit.
+    With `velocity` m includes the learning rate, as in the papers and in scikit-learn: m ← μ m + lr g;
+    θ ← θ - m. Both are equal while lr is constant. With `velocity` a change of lr affects only new gradients.
     """
 
     momentum: float = 0.0
@@ -115,10 +119,10 @@ class SGD:
     velocity: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.velocity and self.momentum == 1.0):  # scikit-learn goes that far
-            _check(momentum=self.momentum)
+        if not (self.velocity and self.momentum == 1.0):  # scikit-learn allows a momentum of 1
+            _check_fractions(momentum=self.momentum)
         if self.nesterov and not self.momentum:
-            raise InputError("nesterov needs a momentum above 0, for instance 0.9")
+            raise InputError("nesterov requires a momentum above 0, for instance 0.9")
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return (xp.zeros_like(theta),) if self.momentum else ()
@@ -154,9 +158,10 @@ class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1).
 
     m ← β₁ m + (1-β₁) g;  v ← β₂ v + (1-β₂) g²;  θ ← θ - lr m̂ / (√v̂ + ε),  m̂ = m/(1-β₁ᵗ),  v̂ = v/(1-β₂ᵗ).
-    All factors but β₁ and β₂ are folded into two floats: with m' = m/(1-β₁) and v' = v/(1-β₂), which are what
-    is kept, θ ← θ - α_t m' / (√v' + ε_t), where r_t = √((1-β₂ᵗ)/(1-β₂)), α_t = lr r_t (1-β₁)/(1-β₁ᵗ) and
-    ε_t = ε r_t; or, with `epsilon_hat`, ε_t = ε / √(1-β₂) (the end of the paper's section 2; scikit-learn).
+    The moments are stored without the factors 1-β, as m' = m/(1-β₁) and v' = v/(1-β₂). The update is then
+    θ ← θ - α_t m' / (√v' + ε_t), where r_t = √((1-β₂ᵗ)/(1-β₂)), α_t = lr r_t (1-β₁)/(1-β₁ᵗ) and ε_t = ε r_t.
+
+    With `epsilon_hat`, ε_t = ε / √(1-β₂), as at the end of the paper's section 2 and in scikit-learn.
     """
 
     beta_1: float = 0.9
@@ -165,7 +170,7 @@ class Adam:
     epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
-        _check(beta_1=self.beta_1, beta_2=self.beta_2)
+        _check_fractions(beta_1=self.beta_1, beta_2=self.beta_2)
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return xp.zeros_like(theta), xp.zeros_like(theta)
@@ -196,7 +201,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: first θ ← θ (1 - lr λ), then Adam (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): θ ← θ (1 - lr λ), then Adam's step."""
 
     weight_decay: float = 0.01
 
@@ -224,7 +229,7 @@ class RMSprop:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check(rho=self.rho)
+        _check_fractions(rho=self.rho)
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return (xp.zeros_like(theta),)

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: plain functions of the step t = 1, 2, ..., computed on the host.
+"""Learning-rate schedules: functions of the step t = 1, 2, ..., computed on the host.
 
-Each takes the peak rate `lr` and the number of steps `total`; training asks for a function of t alone:
-`functools.partial(cosine, lr=1e-3, total=1000)`.
+Each takes the peak learning rate `lr` and the number of steps `total`. Training takes a function of t alone,
+such as `functools.partial(cosine, lr=1e-3, total=1000)`.
 """
 
 import math
@@ -28,9 +28,9 @@ def constant(t: int, *, lr: float, total: int) -> float:
 def step(
     t: int, *, lr: float, total: int, factor: float = 0.1, after: tuple[int, ...] | None = None
 ) -> float:
-    """lr, times `factor` after each of the steps `after`: by default half and three quarters of the run.
+    """lr, multiplied by `factor` after each of the steps `after` (He et al. 2016).
 
-    He et al. 2016.
+    By default `after` is one half and three quarters of `total`.
     """
     if after is None:
         after = (math.ceil(total / 2), math.ceil(3 * total / 4))
@@ -38,7 +38,7 @@ def step(
 
 
 def exponential(t: int, *, lr: float, total: int, final: float = 0.01) -> float:
-    """lr · final^((t-1)/total): the same factor at each step, down to final · lr."""
+    """lr · final^((t-1)/total): decays by a constant factor per step to final · lr."""
     return lr * math.pow(final, (t - 1) / total)
 
 
@@ -48,17 +48,17 @@ def inverse_scaling(t: int, *, lr: float, total: int, power: float = 0.5) -> flo
 
 
 def cosine(t: int, *, lr: float, total: int) -> float:
-    """½ lr (1 + cos(π (t-1)/total)), down to 0 (Loshchilov and Hutter 2017)."""
+    """½ lr (1 + cos(π (t-1)/total)), decays to 0 (Loshchilov and Hutter 2017)."""
     return 0.5 * lr * (1.0 + math.cos(math.pi * min(t - 1, total) / total))
 
 
 def one_cycle(
     t: int, *, lr: float, total: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 250_000
 ) -> float:
-    """Up from start · lr to lr over the fraction `rise` of the run, down to end · lr, both along a half
-    cosine.
+    """The one-cycle policy (Smith and Topin 2018), with the shape and defaults of PyTorch's OneCycleLR.
 
-    Smith and Topin 2018, with PyTorch's shape and defaults.
+    The rate rises from start · lr to lr over the first fraction `rise` of the steps, then falls to end · lr.
+    Both parts are half cosines.
     """
     peak, last = rise * total - 1.0, total - 1.0
     if t - 1 < peak:
@@ -71,7 +71,7 @@ def one_cycle(
 
 
 def warm_up(t: int, *, schedule: Schedule, steps: int) -> float:
-    """Rise along a straight line for `steps` steps, then follow `schedule` (Goyal et al. 2017)."""
+    """Rise linearly for `steps` steps, then follow `schedule` (Goyal et al. 2017)."""
     return schedule(1) * t / steps if t <= steps else schedule(t - steps)
 
 

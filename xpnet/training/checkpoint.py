@@ -1,4 +1,4 @@
-"""Checkpoints: all that a stopped run needs to continue bit for bit."""
+"""Checkpoints: a run that is resumed from one continues bit for bit."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ _READABLE = {"xpnet checkpoint": ("1",)}
 
 
 def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend: Backend) -> None:
-    """Write a checkpoint that `load_state` continues bit for bit.
+    """Write a checkpoint, from which training continues bit for bit.
 
     Args:
-        about: what else a later run has to know, as JSON can hold it; under "model" what `model.describe`
-            returns, so that a stopped run can predict, and under "options" at least the planned `epochs`.
+        about: further information for resuming the run, JSON-serializable. `about["model"]` is what
+            `model.describe` returns, so that the checkpoint can predict. `about["options"]` has at least the
+            planned `epochs`.
 
     Raises:
-        DivergenceError: the parameters are not finite; the file that is there stays as it is.
+        DivergenceError: if the parameters are not finite. An existing file is then left unchanged.
     """
     tensors = {"theta": backend.to_numpy(state.theta), "loss": backend.to_numpy(state.loss_sum)}
     tensors |= {f"moments.{i}": backend.to_numpy(m) for i, m in enumerate(state.moments)}
@@ -37,10 +38,11 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
 
 
 def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, Any]]:
-    """Read what `save_state` wrote: the state on the backend's device, and `about`.
+    """Read a checkpoint: return the state, on the backend's device, and `about`.
 
     Raises:
-        InputError: no such file, truncated, changed since it was written, of another kind or another version.
+        InputError: if the file does not exist, is truncated, was modified after it was written, or has
+            another format or format version.
     """
     _, _, tensors, about = read(path, _READABLE)
     progress = about.pop("progress")
@@ -58,5 +60,5 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what `save_state` was told about the run, after the same checks as `load_state`."""
+    """Return the `about` of a checkpoint. Raises as `load_state`."""
     return read(path, _READABLE).about

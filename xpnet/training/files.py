@@ -1,8 +1,7 @@
 """Files of arrays: safetensors with JSON in the header, never pickle.
 
-A file is either complete or absent: it is written under another name, flushed to the disk, then renamed. Its
-header holds a SHA-256 over everything else, so that a damaged or edited file is refused before any array is
-used.
+Writing is atomic: the data is written to a temporary file, flushed to the disk, and the file is renamed. The
+header contains a SHA-256 hash of everything else, so that `read` detects a damaged or edited file.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class Contents(NamedTuple):
-    """What a file holds: its kind and the version of that format, arrays by name, and what JSON can hold."""
+    """The contents of a file: its kind, the format version, arrays by name, and JSON-serializable data."""
 
     kind: str
     version: str
@@ -32,20 +31,20 @@ class Contents(NamedTuple):
 
 
 def write(path: Path, kind: str, version: str, tensors: Tensors, about: dict[str, Any]) -> None:
-    """Write arrays, and what JSON can hold about them, as one complete file, or leave the old one."""
+    """Write arrays and JSON-serializable data to a file. On failure, an existing file is left unchanged."""
     from safetensors.numpy import save
 
-    # safetensors 0.8 silently scrambles arrays that are not C-contiguous.
+    # safetensors 0.8 silently corrupts arrays that are not C-contiguous.
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     header = {"format": kind, "version": version, "about": json.dumps(about)}
-    header["sha256"] = _digest(tensors, header)
+    header["sha256"] = _compute_digest(tensors, header)
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
         file.write(save(tensors, header))
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
-    if os.name == "posix":  # the rename itself reaches the disk with the folder
+    if os.name == "posix":  # a rename is on the disk once the folder is
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -54,13 +53,14 @@ def write(path: Path, kind: str, version: str, tensors: Tensors, about: dict[str
 
 
 def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:
-    """Read what `write` wrote.
+    """Read a file that `write` wrote.
 
     Args:
-        versions: the kinds that are accepted, the one that is meant first, each with its readable versions.
+        versions: the accepted kinds, each with its readable versions. Error messages name the first kind.
 
     Raises:
-        InputError: no such file, truncated, changed since it was written, of another kind or another version.
+        InputError: if the file does not exist, is truncated, was modified after it was written, or has
+            another kind or version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -72,27 +72,26 @@ def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:
             kind, version = header.get("format", ""), header.get("version", "none")
             if kind not in versions:
                 raise InputError(
-                    f"{path}: expected an {next(iter(versions))}, "
-                    f"found {kind or 'some other safetensors file'}"
+                    f"{path}: expected an {next(iter(versions))}, found {kind or 'another safetensors file'}"
                 )
             if version not in versions[kind]:
                 raise InputError(
                     f"{path}: expected format version {' or '.join(versions[kind])}, found {version}: "
-                    "use the xpnet that wrote it, or train again"
+                    "use the version of xpnet that wrote it, or train again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy alone does not know
+    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy does not have
         raise InputError(
             f"{path}: not a complete safetensors file (truncated, or another format): {error}"
         ) from None
-    if header.pop("sha256", None) != _digest(tensors, header):
+    if header.pop("sha256", None) != _compute_digest(tensors, header):
         raise InputError(
-            f"{path}: the contents do not match their SHA-256: the file was changed after it was written"
+            f"{path}: the SHA-256 hash does not match: the file was modified after it was written"
         )
     return Contents(kind, version, tensors, json.loads(header["about"]))
 
 
-def _digest(tensors: Tensors, header: dict[str, str]) -> str:
+def _compute_digest(tensors: Tensors, header: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())

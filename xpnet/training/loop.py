@@ -3,8 +3,8 @@
     for record in epochs(mlp, Adam(), state, X, Y, schedule=schedule, n_epochs=20, ...):
         print(record.epoch, record.train_loss)
 
-The loop does the bookkeeping on the host; all arithmetic is in `step`, a fixed list of array operations
-without a host read. The loss of an epoch gathers in a 0-d array on the device, read once at its end.
+The loop does the bookkeeping on the host. All arithmetic is in `step`, a fixed sequence of array operations
+that never waits for the device. The loss is summed in a 0-d array on the device and read once per epoch.
 """
 
 import math
@@ -39,7 +39,7 @@ __all__ = ["Best", "Epoch", "TrainState", "epochs", "explain_divergence", "gradi
 
 
 class Best(NamedTuple):
-    """A copy of the parameters of the best epoch so far: the one with the lowest `value`."""
+    """A copy of the parameters of the best epoch so far, the one with the lowest `value`."""
 
     theta: Array
     value: float
@@ -48,18 +48,18 @@ class Best(NamedTuple):
 
 @dataclass
 class TrainState:
-    """All that training carries from step to step. `epochs` consumes the arrays: copy what you want to keep.
+    """The state of training. `epochs` updates it and may overwrite its arrays: copy what you want to keep.
 
     Attributes:
         theta: (n_parameters,).
         moments: the optimizer's vectors, each shaped like theta.
-        loss_sum: 0-d, the sum over the rows visited in the running epoch of their loss.
-        step: optimizer steps taken.
-        epoch: epochs finished.
-        batch: batches done in the running epoch: the position in its shuffle.
-        learning_rate: of the last step.
-        seconds: spent training so far.
-        best: the parameters of the best epoch, where they are kept: see `validation`.
+        loss_sum: 0-d, the sum of the losses of the rows visited in the current epoch.
+        step: number of optimizer steps taken.
+        epoch: number of epochs completed.
+        batch: number of batches completed in the current epoch.
+        learning_rate: learning rate of the last step.
+        seconds: training time so far.
+        best: the parameters of the best epoch, if they are kept (see `validation`).
     """
 
     theta: Array
@@ -75,7 +75,17 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What happened in an epoch. `train_loss` is the mean over its rows when trained on, with the penalty."""
+    """The record of an epoch.
+
+    Attributes:
+        epoch: number of epochs completed.
+        step: number of optimizer steps taken.
+        train_loss: mean loss with the penalty, of each row at the step that trained on it.
+        learning_rate: learning rate of the last step.
+        seconds: training time so far.
+        samples_per_second: rows trained on per second in this epoch.
+        validation: the loss and score on the validation data, if there is any.
+    """
 
     epoch: int
     step: int
@@ -86,7 +96,7 @@ class Epoch:
     validation: Evaluation | None = None
 
     def to_dict(self, score_name: str = "accuracy") -> dict[str, float]:
-        """Return the record as one flat dictionary, the validation score under `validation_<score_name>`."""
+        """Return the record as a flat dictionary. The validation score is `validation_<score_name>`."""
         record = asdict(self)
         if (validation := record.pop("validation")) is not None:
             record |= {"validation_loss": validation[0], f"validation_{score_name}": validation[1]}
@@ -97,7 +107,7 @@ def start(theta: NDArray[Any], optimizer: Optimizer, *, backend: Backend) -> Tra
     """Return the state before the first step, with a copy of theta on the backend's device.
 
     Raises:
-        InputError: theta does not fit the backend's dtype.
+        InputError: if theta is not finite in the backend's dtype.
     """
     with np.errstate(over="ignore"):
         host_theta = np.array(theta, dtype=backend.dtype_name)
@@ -126,23 +136,28 @@ def epochs(
     clip_norm: float | None = None,
     after_step: Callable[[TrainState], None] | None = None,
 ) -> Iterator[Epoch]:
-    """Train from `state` on, in place, until `n_epochs` epochs are finished; yield a record after each.
+    """Train until `state` has completed `n_epochs` epochs. Yield a record after each epoch.
+
+    `state` is updated in place, and training continues from it.
 
     Args:
-        X, Y, weight: (n, inputs), (n, outputs) and (n, 1) on the backend's device, in its dtype. Borrowed.
-        schedule: learning rate as a function of the step 1, 2, ...
-        batch_size: rows per step; the last batch of an epoch may be smaller and is trained on, too. None: all
-            rows, gone through in chunks of 8192 whose gradients are added up.
-        order: (n, epoch) -> the rows that the epoch 0, 1, ... visits, one after the other: an integer array
-            (at most n,) on the host, or None for all in their order. Not asked for a full batch.
-        clip_norm: largest Euclidean norm of the gradient.
-        after_step: called with the state after every step; an exception it raises stops training between two
-            steps.
+        X: (n, inputs) on the backend's device, in its dtype.
+        Y: (n, outputs), likewise; or (n,) class indices for softmax cross-entropy.
+        weight: (n, 1) sample weights, likewise.
+        schedule: the learning rate as a function of the step 1, 2, ...
+        batch_size: number of rows per step. The last batch of an epoch may be smaller. None uses all rows in
+            each step, and sums the gradient over chunks of 8192 rows.
+        order: a function (n, epoch) that returns the rows that epoch 0, 1, ... visits, in this order: an
+            integer array on the host with at most n entries, or None for all rows in their given order. It
+            is not called if `batch_size` is None.
+        clip_norm: maximum Euclidean norm of the gradient.
+        after_step: a function that is called with the state after each step. If it raises an exception,
+            training stops between two steps.
 
     Raises:
-        DivergenceError: the loss of an epoch is not finite.
-        InputError: Y or weight with other rows than X, batch_size below 1 or above n, or clip_norm not
-            above 0.
+        DivergenceError: if the loss of an epoch is not finite.
+        InputError: if Y or weight has another number of rows than X, `batch_size` is not between 1 and n,
+            `clip_norm` is not above 0, or `order` returns a row that does not exist.
     """
     n = X.shape[0]
     for name, array in (("Y", Y), ("weight", weight)):
@@ -184,9 +199,9 @@ def epochs(
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
 
-    def visit(rows: NDArray[np.int64] | None, batches: list[slice]) -> None:
+    def train_on(rows: NDArray[np.int64] | None, batches: list[slice]) -> None:
         on_device = None if rows is None else backend.asarray(rows)
-        # A loss that overflows is reported below, in words; NumPy need not warn as well.
+        # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
         with np.errstate(all="ignore"):
             for batch in batches:
                 state.learning_rate = schedule(state.step + 1)
@@ -216,7 +231,7 @@ def epochs(
             if rows.min() < 0 or rows.max() >= n:
                 raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
         visited = n if rows is None else len(rows)
-        visit(rows, slices(visited, batch_size or n)[first:])
+        train_on(rows, slices(visited, batch_size or n)[first:])
 
         train_loss = float(state.loss_sum) / visited
         elapsed = time.perf_counter() - began
@@ -229,7 +244,7 @@ def epochs(
 
 
 def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceError:
-    """Return the error that says where training broke down and what to try."""
+    """Return the error that says when training diverged and suggests what to try."""
     return DivergenceError(
         f"{what} in epoch {epoch}, by step {state.step}, at learning rate {state.learning_rate:.3g}. "
         "Try a smaller --lr, or --clip-norm 1, or --warm-up 1000"
@@ -239,10 +254,10 @@ def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceEr
 def gradient_in_chunks(
     gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], xp: Any
 ) -> tuple[Array, Array]:
-    """Return loss and gradient over all rows: the mean over chunks, each with its share of the rows' weight.
+    """Return the loss and the gradient over all rows, as the weighted mean over chunks of rows.
 
     Args:
-        gradient: (theta, rows) -> (loss, g), `MLP.loss_and_grad` without `l2_shared`.
+        gradient: `MLP.loss_and_grad` as a function (theta, rows) -> (loss, g), without `l2_shared`.
         data: (X, Y) or (X, Y, weight).
     """
     n = data[0].shape[0]

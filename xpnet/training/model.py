@@ -1,7 +1,7 @@
-"""A trained network in one file, whoever trained it: `xpnet train` or an estimator.
+"""Model files: the format of a trained network for `xpnet train` and for the estimators.
 
-The file holds `layers.N.weight` (fan_in, fan_out) and `layers.N.bias` (fan_out,), and in its header all else
-that a prediction needs, as JSON.
+A file contains the arrays `layers.N.weight` (fan_in, fan_out) and `layers.N.bias` (fan_out,). Everything else
+that prediction needs is stored in its header, as JSON.
 """
 
 from dataclasses import dataclass, replace
@@ -19,23 +19,23 @@ from xpnet.training.files import Tensors, read, write
 
 __all__ = ["Model", "describe", "load_model", "save_model"]
 
-# "xpnet estimator" is what estimators wrote before version 2 of the model.
+# Estimators wrote "xpnet estimator" before version 2 of "xpnet model".
 _READABLE = {"xpnet model": ("1", "2"), "xpnet checkpoint": ("1",), "xpnet estimator": ("1",)}
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network with all that prediction needs.
+    """A trained network with everything that prediction needs.
 
     Attributes:
         theta: (n_parameters,) on the host.
-        classes: (n_classes,) labels, text or numbers; None where it predicts numbers.
-        picture: (height, width) where its inputs are pictures.
-        scaling: maps inputs as stored to inputs as trained on, None if they are the same.
-        target_scaling: maps numeric targets as stored to what the network answers, None if they are the same.
-        columns: how the columns of a table became inputs, as JSON can hold it.
-        estimator: of a model that an estimator saved: its name, parameters and fitted attributes.
-        unfinished: (epochs done, epochs planned) of a checkpoint; None for a model.
+        classes: (n_classes,) labels, text or numbers; None for regression.
+        picture: (height, width) if the inputs are pictures.
+        scaling: maps raw inputs to those of the network; None if they are not scaled.
+        target_scaling: maps raw targets to the outputs of the network; None if they are not scaled.
+        columns: how the columns of a table are converted to inputs, JSON-serializable.
+        estimator: name, parameters and fitted attributes of the estimator that saved the model.
+        unfinished: (epochs completed, epochs planned) if read from a checkpoint, else None.
     """
 
     mlp: MLP
@@ -53,7 +53,7 @@ def save_model(path: Path, model: Model) -> None:
     """Write a model.
 
     Raises:
-        InputError: class labels that are neither numbers nor text, or a loss of the user's own.
+        InputError: if class labels are neither numbers nor text, or the loss is custom.
     """
     tensors: Tensors = {}
     for i, (W, b) in enumerate(cast(Any, model.mlp.layout).split(model.theta, xp=np)):
@@ -62,12 +62,15 @@ def save_model(path: Path, model: Model) -> None:
 
 
 def load_model(path: Path) -> Model:
-    """Read a model: of a run (its folder or its file), or of an estimator.
+    """Read a model that `xpnet train` or an estimator wrote.
 
-    Of a run that was stopped, the folder has only a checkpoint: then the model is that of the checkpoint.
+    Args:
+        path: a model file, a checkpoint, or the folder of a run. If the folder has no model file because the
+            run was stopped, its checkpoint is read.
 
     Raises:
-        InputError: no such file, truncated, changed since it was written, of another kind or another version.
+        InputError: if the file does not exist, is truncated, was modified after it was written, or has
+            another format or format version.
     """
     if path.is_dir():
         found = [path / name for name in ("model.safetensors", "checkpoint.safetensors")]
@@ -81,8 +84,8 @@ def load_model(path: Path) -> Model:
     if kind == "xpnet checkpoint":
         if "model" not in about:
             raise InputError(
-                f"{path}: this checkpoint of an earlier xpnet lacks what a prediction needs: "
-                f"finish the run first, with xpnet train --resume {path.parent}"
+                f"{path}: this checkpoint was written by an earlier version of xpnet and cannot predict. "
+                f"Finish the run first: xpnet train --resume {path.parent}"
             )
         model = _restore(about["model"], tensors["theta"])
         return replace(model, unfinished=(about["progress"]["epoch"], about["options"]["epochs"]))
@@ -96,17 +99,15 @@ def load_model(path: Path) -> Model:
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Return all of a model but its parameters, as JSON can hold it.
+    """Return everything but the parameters of a model, JSON-serializable.
 
     Raises:
-        InputError: as `save_model`.
+        InputError: as in `save_model`.
     """
     loss = model.mlp.loss
     if not isinstance(loss, str):
         if "quantile" not in (model.estimator or {}).get("parameters", {}):
-            raise InputError(
-                "a model file names its loss: expected one of losses.LOSSES, got one of your own"
-            )
+            raise InputError("a model with a custom loss cannot be saved: expected one of losses.LOSSES")
         loss = "quantile"
     return {
         "sizes": model.mlp.sizes,
@@ -122,7 +123,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _restore(about: dict[str, Any], theta: NDArray[Any]) -> Model:
-    """Return the model that `describe` was given."""
+    """Return the model that `describe` described."""
     loss = about["loss"]
     if loss == "quantile":
         loss = quantile(about["estimator"]["parameters"]["quantile"])
@@ -140,7 +141,7 @@ def _restore(about: dict[str, Any], theta: NDArray[Any]) -> Model:
 
 
 def _labels_to_json(classes: NDArray[Any] | None) -> list[Any] | None:
-    """Return [dtype, labels]: JSON alone would not tell 1 from 1.0, or bytes from integers."""
+    """Return [dtype, labels]. In JSON alone the dtype would be lost."""
     if classes is None:
         return None
     if classes.dtype.kind not in "biufU" and not all(isinstance(name, str) for name in classes.tolist()):
@@ -149,7 +150,7 @@ def _labels_to_json(classes: NDArray[Any] | None) -> list[Any] | None:
 
 
 def _scaling_to_json(scaling: Scaling | None) -> list[list[float]] | None:
-    # Each number has digits enough to come back bit for bit.
+    # JSON preserves floats exactly.
     return None if scaling is None else [scaling.shift.tolist(), scaling.factor.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""What a trained network predicts, and how good that is. Rows are taken in chunks: memory stays small."""
+"""Prediction and evaluation, in chunks of rows to limit the memory."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ from xpnet.maths.mlp import MLP
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "forward_in_chunks", "predict", "r2"]
 
-# Most elements of a layer's output, or of X, in a chunk: 8 MB in float32.
+# Maximum number of elements of a layer's output, or of X, in a chunk: 8 MB in float32.
 _CHUNK_ELEMENTS = 2**21
 
 
 class Evaluation(NamedTuple):
-    """Mean loss over rows, without penalty and label smoothing; score: accuracy, or R² for numbers."""
+    """The mean loss, without penalty and label smoothing, and the score: accuracy, or R² for regression."""
 
     loss: float
     score: float
@@ -33,9 +33,12 @@ def forward_in_chunks(
     rows: Array | None = None,
     backend: Backend,
 ) -> Iterator[tuple[slice, Array]]:
-    """Yield z of the last layer for X (n, inputs), or for its `rows` (an index array), chunk by chunk.
+    """Yield (slice, z) for each chunk of rows, where z is the output of the last layer.
 
-    A chunk is cast to the dtype of the parameters. With it comes the slice of the rows that it is for.
+    Args:
+        layers: (W, b) of every layer.
+        X: (n, inputs). Each chunk is cast to the dtype of the parameters.
+        rows: index array of the rows of X to use, or None for all rows.
     """
     xp: Any = backend.xp
     size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
@@ -56,16 +59,19 @@ def evaluate(
     is_right: Callable[[Array, Array, Any], Array] | None = None,
     backend: Backend,
 ) -> Evaluation:
-    """Return mean loss and score over X (n, inputs) and Y (n, outputs), in chunks of at most 8192 rows.
+    """Return the mean loss and the score, computed in chunks of at most 8192 rows.
 
-    The score is the accuracy (of the largest output, or of each output against ½ where there is one); for
-    numeric targets R². It is NaN for a network whose outputs are not finite.
+    The score is the accuracy for classification and R² for regression. The predicted class is that of the
+    largest output; a single output predicts class 1 if its probability is above ½. The score is NaN if an
+    output of the network is not finite.
 
     Args:
+        X: (n, inputs).
         Y: (n, outputs), or (n,) class indices.
-        weight: (n,) sample weights for both means, or None.
-        rows: index array (n,) of the rows of X that Y belongs to, None for all.
-        is_right: (z, Y, xp) -> (n,), whether a row counts as right, where it is not the rule above.
+        weight: (n,) sample weights for loss and score, or None.
+        rows: index array (n,) of the rows of X that Y belongs to, or None for all rows.
+        is_right: a function (z, Y, xp) that returns (n,) whether each prediction is correct, to replace the
+            rule above.
     """
     xp: Any = backend.xp
     criterion, n = mlp.criterion, Y.shape[0]
@@ -73,7 +79,7 @@ def evaluate(
     total_weight: Any = n if weight is None else xp.sum(weight)
     loss: Any = 0.0
     total_z: Any = 0.0
-    tally: Any = 0.0  # the weight of the rows that are right, or the squared residuals of each output
+    tally: Any = 0.0  # total weight of the correct rows, or the squared residuals of each output
     # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.
     with np.errstate(all="ignore"):
         layers = mlp.layout.split(theta, xp=xp)
@@ -97,10 +103,10 @@ def evaluate(
 
 
 def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[Any]:
-    """Return the predictions for X (n, inputs) on the host: class probabilities (n, classes), or numbers (n,
-    outputs).
+    """Return the predictions for X (n, inputs), on the host.
 
-    A single logistic output p stands for two classes: (1 - p, p).
+    They are class probabilities (n, classes), or numbers (n, outputs) for regression. A single logistic
+    output p gives the probabilities (1 - p, p) of two classes.
     """
     layers = mlp.layout.split(theta, xp=backend.xp)
     y = np.concatenate(
@@ -113,7 +119,7 @@ def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[An
 
 
 def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:
-    """Return the (weighted) share of true entries of `right` (n,)."""
+    """Return the (weighted) fraction of true entries of `right` (n,)."""
     right = xp.astype(right, dtype)
     if weight is None:
         return float(xp.sum(right)) / int(right.shape[0])
@@ -121,9 +127,14 @@ def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:
 
 
 def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
-    """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)², for (n, outputs).
+    """Return R², the mean over the outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)².
 
-    Where all targets of an output are equal: 1 if predicted exactly, else 0, as in scikit-learn.
+    An output whose targets are all equal counts as 1 if predicted exactly, else as 0, as in scikit-learn.
+
+    Args:
+        Y: (n, outputs) targets.
+        predicted: (n, outputs).
+        weight: (n,) sample weights or None.
     """
     column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
     residual = Y - predicted
@@ -131,15 +142,15 @@ def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
     return _score_residuals(xp.sum(w * residual * residual, axis=0), Y, column, xp)
 
 
-def _score_residuals(missed: Any, Y: Any, weight: Any, xp: Any) -> float:
-    """Return R² from the weighted sum of the squared residuals of each output, `missed` (outputs,)."""
+def _score_residuals(residuals: Any, Y: Any, weight: Any, xp: Any) -> float:
+    """Return R², given the weighted sum of squared residuals of each output, `residuals` (outputs,)."""
     w = 1.0 if weight is None else weight
     total = Y.shape[0] if weight is None else xp.sum(weight)
     centred = Y - xp.sum(w * Y, axis=0) / total
     spread = xp.sum(w * centred * centred, axis=0)
     is_constant = spread == 0.0
     unexplained = xp.where(
-        is_constant, xp.astype(missed > 0.0, Y.dtype), missed / xp.where(is_constant, 1.0, spread)
+        is_constant, xp.astype(residuals > 0.0, Y.dtype), residuals / xp.where(is_constant, 1.0, spread)
     )
     return 1.0 - float(xp.sum(unexplained)) / int(Y.shape[1])
 

@@ -1,4 +1,4 @@
-"""Validation around the training loop: score each epoch, keep the best parameters, stop when they are old.
+"""Validation around the training loop: evaluate each epoch, keep the best parameters, and stop early.
 
 records = epochs(mlp, optimizer, state, X, Y, ...)
 records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))
@@ -23,10 +23,10 @@ __all__ = ["keep_best", "keep_if_best", "restore_best", "stop_early", "validate"
 def validate(
     records: Iterator[Epoch], state: TrainState, measure: Callable[[], Evaluation]
 ) -> Iterator[Epoch]:
-    """Yield each record with `measure()`, the evaluation of the parameters after this epoch.
+    """Add `measure()`, the evaluation of the current parameters, to each record.
 
     Raises:
-        DivergenceError: the validation loss is not finite.
+        DivergenceError: if the validation loss is not finite.
     """
     for record in records:
         evaluation = measure()
@@ -36,19 +36,19 @@ def validate(
 
 
 def keep_best(records: Iterator[Epoch], state: TrainState, *, backend: Backend) -> Iterator[Epoch]:
-    """Yield each record, and keep the parameters with the lowest validation loss in `state.best`."""
+    """Keep the parameters with the lowest validation loss in `state.best`. Yield the records unchanged."""
     for record in records:
         if record.validation is None:
-            raise InputError("keeping the best parameters: expected validation data to compare epochs by")
+            raise InputError("keeping the best parameters requires validation data")
         keep_if_best(state, record.validation.loss, record.epoch, backend=backend)
         yield record
 
 
 def stop_early(records: Iterator[Epoch], state: TrainState, *, patience: int) -> Iterator[Epoch]:
-    """Yield the records until `patience` epochs have passed since the best one.
+    """Yield the records until `patience` epochs have passed since the best epoch.
 
     Raises:
-        InputError: patience below 1.
+        InputError: if `patience` is below 1.
     """
     if patience < 1:
         raise InputError(f"patience: expected at least 1, got {patience}")
@@ -60,10 +60,7 @@ def stop_early(records: Iterator[Epoch], state: TrainState, *, patience: int) ->
 
 
 def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backend) -> bool:
-    """Keep a copy of the parameters in `state.best` if `value` is lower than that of the best so far.
-
-    Returns whether it is.
-    """
+    """Copy the parameters to `state.best` if `value` is the lowest so far. Return whether it is."""
     is_best = state.best is None or value < state.best.value
     if is_best:
         state.best = Best(backend.copy(state.theta), value, epoch)
@@ -71,6 +68,6 @@ def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backen
 
 
 def restore_best(state: TrainState, *, backend: Backend) -> None:
-    """Make the best parameters those of the state, if any have been kept. They stay in `state.best`."""
+    """Set the parameters of the state to a copy of the best ones, if there are any in `state.best`."""
     if state.best is not None:
         state.theta = backend.copy(state.best.theta)

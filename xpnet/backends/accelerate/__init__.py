@@ -1,4 +1,4 @@
-"""Fast paths, each for one library, each beside the plain lines that it runs, and tested against them."""
+"""Fast paths, each for one library. Each is tested against the plain code whose place it takes."""
 
 from xpnet.backends.accelerate.graph import capture_with_cupy, capture_with_torch
 from xpnet.backends.accelerate.plan import record_step

@@ -103,7 +103,7 @@ class Recorder:
         key = repr(value), dtype, shape  # 0.0 and -0.0 are equal
         if key not in self._constants:
             constant = Traced(self, shape, dtype, key)
-            constant.memory = np.full(shape, value, dtype)
+            constant.memory = np.full(shape, value, dtype) if shape else np.array(value, dtype)
             self._constants[key] = constant
         return self._constants[key]
 
@@ -117,11 +117,12 @@ class Recorder:
         """Note f, with numbers converted to the dtype of the arrays."""
         arrays = [x for x in arguments if isinstance(x, Traced)]
         dtypes = {x.dtype for x in arrays}
-        common = np.result_type(*dtypes)
+        common = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
         if common.kind != "f" and f not in COMPARISONS.values():
             raise NotRecordable(f"{f.__name__} of {common}: expected floating-point arrays")
         inputs = [x if isinstance(x, Traced) else self.constant(x, common) for x in arguments]
-        shape = np.broadcast_shapes(*(x.shape for x in inputs))
+        shapes = {x.shape for x in inputs if x.shape}
+        shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
         if out is None:
             out = self.array(shape, np.dtype(bool) if f in COMPARISONS.values() else common)
             out.is_number = all(x.is_number for x in arrays)

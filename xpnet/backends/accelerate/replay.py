@@ -12,21 +12,21 @@ from xpnet.backends.accelerate.traced import NotRecordable
 
 __all__ = ["Replay"]
 
-# Steps from the check after the first epoch to the next one, at least: a check takes as long as 1 to 5 steps.
-_CHECK_AFTER = 256
+# The second of these checks comes after so many steps at least. A check takes as long as 1 to 8 steps.
+_CHECK_AFTER = 512
 
 
 class Replay:
     """A training step as `Backend.compile_step` describes it, for libraries that write in place.
 
     The step must be a fixed list of array operations: its Python code runs while it is recorded, and not when
-    it is repeated. The step is therefore recorded again at its second call and after 1, 2, 4, 8 ... epochs
-    (after short ones, `_CHECK_AFTER` steps pass between the first of these checks and the next). If the list
-    has changed, a RuntimeWarning says so, and from then on each step runs as written. This notices a number
-    that changes at each call or with each epoch, but not one that changes after many calls, because a step
-    that is repeated does not call the Python code.
+    it is repeated. The step is therefore recorded again at its second call and after 1, 2, 4, 8 ... epochs;
+    if these are short, after 1 and then after `_CHECK_AFTER` steps. If the list has changed, a RuntimeWarning
+    says so, and from then on each step runs as written. This notices a number that changes at each call or
+    with each epoch, but not one that changes after many calls, because a repeated step does not call its
+    code.
 
-    What is recorded anew is what then runs, so that the Python code runs at most once per step.
+    A step that is recorded again runs as recorded then, so its Python code runs at most once per step.
 
     Args:
         step: (state, data, index, coefficients, *, xp) -> state.
@@ -46,7 +46,8 @@ class Replay:
         self.step, self.xp, self.fix, self.steps_per_epoch = step, xp, fix, steps_per_epoch
         self.plain = partial(step, xp=xp)
         self.fixed: dict[Any, _Fixed | None] = {}
-        self.n_steps = 0
+        self.n_steps = self.checked_at = 0
+        self.check_at = steps_per_epoch
         self.has_changed = False
 
     def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
@@ -55,7 +56,7 @@ class Replay:
         key = tuple(map(id, data)), None if index is None else index.shape
         if key not in self.fixed:
             self.fixed[key] = self._fix(state, data, index, len(coefficients))
-        elif (known := self.fixed[key]) is not None and self.n_steps >= known.check_at:
+        elif (known := self.fixed[key]) is not None and self._is_due(known):
             self.fixed[key] = self._check(known)
         self.n_steps += 1
         return (self.fixed[key] or self.plain)(state, data, index, coefficients)
@@ -68,6 +69,10 @@ class Replay:
                 log = logging.getLogger("xpnet")
                 log.info("the training step is not recorded but runs as written: %s", reason)
             return None
+
+    def _is_due(self, fixed: "_Fixed") -> bool:
+        is_checkable = fixed.description is not None
+        return is_checkable and (not fixed.is_confirmed or self.n_steps >= self.check_at)
 
     def _check(self, fixed: "_Fixed") -> "_Fixed | None":
         """Return what the step at hand is to run. None: the step as written."""
@@ -82,20 +87,14 @@ class Replay:
                 "xpnet records a training step once, as a fixed list of array operations, and repeats it. "
                 f"The step has changed: {change}. From now on each step runs as written, which is slower"
             )
-            if repeated := self.n_steps - fixed.checked_at - 1:
+            if repeated := self.n_steps - self.checked_at - 1:
                 message += f". Steps that repeated the list since the last check: {repeated}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-        fixed.checked_at, fixed.check_at = self.n_steps, self._next_check()
+        fixed.is_confirmed, self.checked_at = True, self.n_steps
+        if self.n_steps >= self.check_at:
+            n_epochs = math.ceil(max(2 * self.n_steps, _CHECK_AFTER) / self.steps_per_epoch)
+            self.check_at = n_epochs * self.steps_per_epoch
         return now
-
-    def _next_check(self) -> int:
-        """Return the step at which to check next."""
-        at = self.steps_per_epoch
-        if self.n_steps >= at:
-            at *= math.ceil(_CHECK_AFTER / at)
-        while self.n_steps >= at:
-            at *= 2
-        return at
 
 
 class _Fixed:
@@ -115,8 +114,7 @@ class _Fixed:
         )
         self.description, prepare = self.fix()
         self.result, self.run = prepare()
-        self.checked_at = of.n_steps
-        self.check_at: float = math.inf if self.description is None else of.n_steps
+        self.is_confirmed = False
 
     def fix_again(self) -> str | None:
         """Return how the step has changed, or None. If it has, this is from now on the changed step."""

@@ -1,4 +1,4 @@
-"""NumPy for many short rows, as scores and probabilities are: its own reductions take longest there."""
+"""NumPy for many short rows, as those of probabilities are: its own reductions are slow there."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _LONG = 64
 
 
 class RowNamespace:
-    """NumPy as the mathematics sees it, with `max` and `sum` as `Recorder` has them."""
+    """NumPy's namespace with the faster `max` and `sum` of `Recorder`."""
 
     def __init__(self, xp: Namespace) -> None:
         self.xp: Any = xp

@@ -83,7 +83,8 @@ class Traced:
     def __getitem__(self, key: Any) -> "Traced":
         if not all(isinstance(k, slice | EllipsisType) for k in (key if isinstance(key, tuple) else (key,))):
             raise NotRecordable(f"an index of type {type(key).__name__}: expected slices")
-        return self.see(_getitem, key, np.broadcast_to(np.False_, self.shape)[key].shape)
+        like = np.ndarray(self.shape, np.bool_, b"\0", strides=(0,) * self.ndim)  # an array of one byte
+        return self.see(_getitem, key, like[key].shape)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         part = self[key]
