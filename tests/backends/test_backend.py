@@ -22,8 +22,8 @@ def no_driver(monkeypatch):
 def driver(monkeypatch):
     """A machine whose NVIDIA driver loads, with CuPy as the only library that could use it."""
     monkeypatch.setattr(cuda, "explain_missing_driver", lambda: None)
-    for name in LIBRARIES.keys() - {"numpy", "cupy"}:
-        monkeypatch.delitem(LIBRARIES, name)
+    only = {name: LIBRARIES[name] for name in ("numpy", "cupy")}
+    monkeypatch.setattr("xpnet.backends.lookup.LIBRARIES", only)
 
 
 def forget_cupy(monkeypatch):

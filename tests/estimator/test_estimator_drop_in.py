@@ -622,7 +622,7 @@ TO_PREDICT = {
     "no dimension": np.array(1.0),
     "complex": X2 * 1j,
     "words": np.full(X2.shape, "word", dtype=object),
-    "a matrix": np.matrix(X2),
+    "a matrix": X2.view(np.matrix),  # the constructor warns
 }
 
 
