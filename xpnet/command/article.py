@@ -8,8 +8,9 @@ import numpy as np
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
+from xpnet.command.parts import Parts
 from xpnet.command.recipes import Recipe, format_result
-from xpnet.command.report import History, Parts
+from xpnet.command.report import History
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.scores import evaluate, predict

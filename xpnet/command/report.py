@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 import xpnet
-from xpnet._typing import Array
 from xpnet.backends import LIBRARIES, Backend
 from xpnet.command.formats import (
     format_command,
@@ -23,8 +22,9 @@ from xpnet.command.formats import (
     format_score,
 )
 from xpnet.command.options import Options
+from xpnet.command.parts import Parts
 from xpnet.command.predictions import Predictions, class_scores, class_table, predict_rows
-from xpnet.data import Dataset, Scaling
+from xpnet.data import Dataset
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.model import Model, save_model
@@ -34,26 +34,6 @@ __all__ = ["History", "Parts", "introduce", "make_model", "write_results"]
 
 # With more classes their table would drown the rest; `metrics.json` has all.
 MOST_CLASSES = 20
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """The rows of a data set on the device, scaled: each a pair X (n, d), Y (n, outputs), or None.
-
-    `target_scaling` is the scaling of numeric targets, None if they are not scaled.
-    """
-
-    train: tuple[Array, Array]
-    validation: tuple[Array, Array] | None
-    test: tuple[Array, Array] | None
-    target_scaling: Scaling | None
-
-    @property
-    def sample(self) -> tuple[Array, Array]:
-        """At most 10,000 training rows, evenly spaced: enough to see the training score of each epoch."""
-        X, Y = self.train
-        every = slice(None, None, -(-X.shape[0] // 10_000))
-        return X[every, ...], Y[every, ...]
 
 
 class History:

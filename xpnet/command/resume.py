@@ -10,6 +10,7 @@ from xpnet.command.options import Options
 from xpnet.errors import InputError
 from xpnet.training import TrainState
 from xpnet.training.checkpoint import read_about
+from xpnet.training.validation import is_out_of_patience
 
 __all__ = ["check_same", "format_resume", "is_finished", "print_finished", "read_run"]
 
@@ -28,12 +29,8 @@ def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
 
 def is_finished(folder: Path, state: TrainState, options: Options) -> bool:
     """Whether no epoch is left to train, and the results of the last one are written."""
-    out_of_patience = (
-        options.patience is not None
-        and state.best is not None
-        and state.epoch - state.best.epoch >= options.patience
-    )
-    if state.batch or (state.epoch < options.epochs and not out_of_patience):
+    is_stopped = options.patience is not None and is_out_of_patience(state, options.patience)
+    if state.batch or (state.epoch < options.epochs and not is_stopped):
         return False
     try:
         metrics = json.loads((folder / "metrics.json").read_text())

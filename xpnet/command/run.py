@@ -5,7 +5,6 @@ A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `m
 """
 
 import contextlib
-import hashlib
 import itertools
 import logging
 import signal
@@ -19,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import xpnet
-from xpnet._typing import Array
 from xpnet.backends import Backend, resolve
 from xpnet.command.article import Article
 from xpnet.command.formats import format_count
 from xpnet.command.options import Options
+from xpnet.command.parts import Parts, hash_data, hold_out_rows, make_network, place_data
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
-from xpnet.command.report import History, Parts, introduce, make_model, write_results
+from xpnet.command.report import History, introduce, make_model, write_results
 from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
 from xpnet.data import Dataset, load
-from xpnet.data.batches import CHUNK, hold_out, one_hot, shuffle
+from xpnet.data.batches import CHUNK, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.mlp import MLP
@@ -47,6 +45,7 @@ from xpnet.training import (
     validate,
 )
 from xpnet.training.checkpoint import load_state, save_state
+from xpnet.training.loop import Epoch
 from xpnet.training.model import describe
 
 __all__ = ["Interrupted", "OutOfMemoryError", "train"]
@@ -87,21 +86,21 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         numeric_targets=not LOSSES[options.loss].classifies,
         quiet=options.quiet,
     )
-    mlp = _make_network(options, dataset)
-    kept, held = _hold_out(dataset, options)
+    mlp = make_network(options, dataset)
+    kept, held = hold_out_rows(dataset, options)
     options = _clip_batch(options, kept.size)
     optimizer = options.make_optimizer()
     n_batches = -(-kept.size // (options.batch_size or kept.size))
     schedule = options.make_schedule(options.epochs * n_batches)
     about = {
         "options": asdict(options) | {"out": None},
-        "data_sha256": _digest(dataset),
+        "data_sha256": hash_data(dataset),
         "sizes": list(mlp.sizes),
         "recipe": None if recipe is None else recipe.name,
         "xpnet_version": xpnet.__version__,
     }
     try:
-        parts = _place_data(dataset, kept, held, mlp, backend)
+        parts = place_data(dataset, kept, held, mlp, backend)
         if resume is None:
             state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
             folder = _make_folder(options.out, dataset.name)
@@ -155,15 +154,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 clip_norm=options.clip_norm,
                 after_step=after_step,
             )
-            if parts.validation is not None:
-                watched = parts.validation
-                records = validate(
-                    records, state, lambda: evaluate(mlp, state.theta, *watched, backend=backend)
-                )
-            if options.keeps_best or options.patience is not None:
-                records = keep_best(records, state, backend=backend)
-            if options.patience is not None:
-                records = stop_early(records, state, patience=options.patience)
+            records = _watch(records, options, mlp, state, parts, backend)
             for record in records:
                 train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
                 history.append(record.to_dict(score) | {f"train_{score}": train_score})
@@ -183,6 +174,20 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         if not backend.is_out_of_memory(error):
             raise
         raise OutOfMemoryError(_explain_memory(mlp, optimizer, dataset, options, backend)) from error
+
+
+def _watch(
+    records: Iterator[Epoch], options: Options, mlp: MLP, state: TrainState, parts: Parts, backend: Backend
+) -> Iterator[Epoch]:
+    """Return the records with validation and early stopping as the options ask for them."""
+    if parts.validation is not None:
+        validation = parts.validation
+        records = validate(records, state, lambda: evaluate(mlp, state.theta, *validation, backend=backend))
+    if options.keeps_best or options.patience is not None:
+        records = keep_best(records, state, backend=backend)
+    if options.patience is not None:
+        records = stop_early(records, state, patience=options.patience)
+    return records
 
 
 @contextlib.contextmanager
@@ -207,68 +212,12 @@ def _collect_notices() -> Iterator[list[str]]:
         logger.propagate = before[1]
 
 
-def _make_network(options: Options, dataset: Dataset) -> MLP:
-    if dataset.classes is None:
-        n_outputs = dataset.y_train.shape[1]
-    else:
-        n_outputs = len(dataset.classes)
-        if options.loss == "logistic_cross_entropy" and n_outputs == 2:
-            n_outputs = 1
-    if options.loss == "poisson" and min(dataset.y_train.min(), dataset.y_test.min(initial=0)) < 0:
-        raise InputError(
-            "--loss poisson: expected targets of at least 0, found a negative one. Try --loss squared_error"
-        )
-    return MLP(
-        (dataset.X_train.shape[1], *options.hidden, n_outputs),
-        options.activations,
-        options.loss,
-        l2=options.l2,
-        label_smoothing=options.label_smoothing,
-    )
-
-
-def _hold_out(dataset: Dataset, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    if options.validation:
-        return hold_out(dataset.y_train, options.validation, seed=options.seed)
-    return np.arange(len(dataset.y_train)), np.arange(0)
-
-
 def _clip_batch(options: Options, n: int) -> Options:
     if options.batch_size is None or options.batch_size <= n:
         return options
     rows = format_count(n, "training row")
     print(f"warning: --batch-size {options.batch_size} exceeds the {rows}; using {n}", file=sys.stderr)
     return replace(options, batch_size=n)
-
-
-def _place_data(
-    dataset: Dataset, kept: NDArray[np.int64], held: NDArray[np.int64], mlp: MLP, backend: Backend
-) -> Parts:
-    # The outputs start near 0 and change slowly: targets in the thousands would never be reached.
-    target_scaling = dataset.target_scaling if not mlp.classifies and mlp.loss != "poisson" else None
-
-    def on_device(X: NDArray[Any], y: NDArray[Any]) -> tuple[Array, Array]:
-        if mlp.classifies:
-            y = one_hot(y, mlp.sizes[-1])
-        elif target_scaling is not None:
-            y = target_scaling(y, backend.dtype_name)
-        return backend.asarray(dataset.scaling(X, backend.dtype_name)), backend.asarray(y)
-
-    X, y = dataset.X_train, dataset.y_train
-    return Parts(
-        on_device(X[kept], y[kept]),
-        on_device(X[held], y[held]) if held.size else None,
-        on_device(dataset.X_test, dataset.y_test) if dataset.y_test.size else None,
-        target_scaling,
-    )
-
-
-def _digest(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    for array in (dataset.X_train, dataset.y_train, dataset.X_test, dataset.y_test):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _make_folder(out: str | None, data: str) -> Path:

@@ -17,7 +17,7 @@ from xpnet.errors import InputError
 from xpnet.training.loop import Best, Epoch, TrainState, explain_divergence
 from xpnet.training.scores import Evaluation
 
-__all__ = ["keep_best", "keep_if_best", "restore_best", "stop_early", "validate"]
+__all__ = ["is_out_of_patience", "keep_best", "keep_if_best", "restore_best", "stop_early", "validate"]
 
 
 def validate(
@@ -52,11 +52,16 @@ def stop_early(records: Iterator[Epoch], state: TrainState, *, patience: int) ->
     """
     if patience < 1:
         raise InputError(f"patience: expected at least 1, got {patience}")
-    while state.best is None or state.epoch - state.best.epoch < patience:
+    while not is_out_of_patience(state, patience):
         record = next(records, None)
         if record is None:
             return
         yield record
+
+
+def is_out_of_patience(state: TrainState, patience: int) -> bool:
+    """Return whether `patience` epochs have passed since the best epoch."""
+    return state.best is not None and state.epoch - state.best.epoch >= patience
 
 
 def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backend) -> bool:
