@@ -96,3 +96,18 @@ def test_each_option_named_exists(capsys):
     developing = {"--check", "--device", "--help"}
     for option in set(re.findall(r"--[a-z][a-z-]+", README)) - developing:
         assert option in known, option
+
+
+def test_what_is_to_be_found_is_there():
+    package = Path(xpnet.__file__).parent
+    rows = re.search(r"\| to find \| open \|\n\|---\|---\|\n((?:\|.*\n)+)", README)[1].splitlines()
+    assert len(rows) == 10
+    for row in rows:
+        named = re.findall(r"`([^`]+)`", row.split("|")[2])
+        files = [package / name for name in named if "/" in name]
+        assert files, row
+        assert all(file.exists() for file in files), row
+        text = "".join(file.read_text("utf-8") for file in files if file.is_file())
+        for name in named:
+            if "/" not in name:
+                assert name.rpartition(".")[2].removeprefix("f_") in text, (name, row)
