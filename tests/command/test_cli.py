@@ -66,7 +66,7 @@ def script(here):
 
 
 def table(n=60, classes=3, seed=0, **others):
-    """A table that can be learnt, as np.savez takes it."""
+    """A learnable table, as np.savez takes it."""
     y = np.arange(n) % classes
     centres = np.random.default_rng(1).standard_normal((classes, 4)) * 3
     return {"X": centres[y] + np.random.default_rng(seed).standard_normal((n, 4)), "y": y} | others
@@ -680,7 +680,7 @@ def test_divergence_keeps_the_last_finite_checkpoint(request, here, way):
     assert not (here / "run" / "model.safetensors").exists()
 
 
-# --resume of another run
+# --resume with options that differ
 
 
 @pytest.fixture

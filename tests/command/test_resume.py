@@ -1,4 +1,4 @@
-"""A run that is stopped, however it is stopped, goes on as if it had never been: the same bits at the end."""
+"""A run that is stopped, in whatever way, and resumed ends with the same bits as one that was not."""
 
 import json
 import os

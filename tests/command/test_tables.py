@@ -13,7 +13,7 @@ from xpnet.data import load
 
 
 def penguins(n=90, seed=0):
-    """A table from which the species can be learnt: by the island mostly, and by the bill."""
+    """A table that predicts the species, mostly by the island, and by the bill."""
     rng = np.random.default_rng(seed)
     species = np.arange(n) % 3
     island = np.where(rng.random(n) < 0.9, species, rng.integers(3, size=n))

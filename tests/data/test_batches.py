@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import OneHotEncoder
 
-from xpnet.data.batches import hold_out, one_hot, shuffle, slices
+from xpnet.data.batches import hold_out, make_slices, one_hot, shuffle
 from xpnet.errors import InputError
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (9, 3), (1, 1), (2, 5)])
 def test_slices_cover_each_row_once(n, size):
-    parts = [np.arange(n)[part] for part in slices(n, size)]
+    parts = [np.arange(n)[part] for part in make_slices(n, size)]
     assert np.concatenate(parts).tolist() == list(range(n))
     assert all(len(part) == size for part in parts[:-1])
     assert 1 <= len(parts[-1]) <= size

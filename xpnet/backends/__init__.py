@@ -4,7 +4,7 @@ Each library has one module here and one entry in `LIBRARIES`.
 """
 
 from xpnet.backends.backend import DTYPES, Backend
-from xpnet.backends.lookup import LIBRARIES, backend_of, library_of, place, resolve, to_host
+from xpnet.backends.lookup import LIBRARIES, backend_of, library_of, resolve, to_host
 
 __all__ = [
     "DTYPES",
@@ -12,7 +12,6 @@ __all__ = [
     "Backend",
     "backend_of",
     "library_of",
-    "place",
     "resolve",
     "to_host",
 ]

@@ -15,7 +15,7 @@ from xpnet.backends.numpy import NumPy
 from xpnet.backends.torch import Torch
 from xpnet.errors import BackendError, InputError, choose
 
-__all__ = ["LIBRARIES", "backend_of", "library_of", "place", "resolve", "to_host"]
+__all__ = ["LIBRARIES", "backend_of", "library_of", "resolve", "to_host"]
 
 LIBRARIES: dict[str, type[Backend]] = {
     library.name: library for library in (NumPy, CuPy, Torch, Jax, ArrayAPIStrict)
@@ -84,7 +84,7 @@ def library_of(x: object) -> str | None:
     return next((name for name, library in LIBRARIES.items() if library.owns(x)), None)
 
 
-def place(x: Array) -> tuple[str, str]:
+def _find_place(x: Array) -> tuple[str, str]:
     """Return the names (library, device) of an array.
 
     Raises:
@@ -102,7 +102,7 @@ def backend_of(x: Array) -> Backend:
     Raises:
         InputError: if x is not an array of one of `LIBRARIES`.
     """
-    name, device = place(x)
+    name, device = _find_place(x)
     if name == "cupy":
         return _bind.__wrapped__(name, device, x.dtype)  # makes it the current device
     return _bind(name, device, x.dtype)

@@ -14,13 +14,13 @@ CHUNK = 8192
 # (number of rows, epoch) -> the rows that the epoch visits, or None for all rows in their given order.
 Order = Callable[[int, int], NDArray[np.int64] | None]
 
-__all__ = ["CHUNK", "Order", "hold_out", "one_hot", "shuffle", "slices", "split_rows"]
+__all__ = ["CHUNK", "Order", "hold_out", "make_slices", "one_hot", "shuffle", "split_rows"]
 
 
-def slices(n: int, size: int) -> list[slice]:
+def make_slices(n: int, size: int) -> list[slice]:
     """Split n rows into consecutive slices of `size` rows. The last one may be shorter.
 
-    >>> slices(5, 2)
+    >>> make_slices(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]

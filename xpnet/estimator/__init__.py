@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier and MLPRegressor, computed where the arrays live."""
+"""scikit-learn's MLPClassifier and MLPRegressor for arrays of any library, on any device."""
 
 from xpnet.estimator.classifier import MLPClassifier
 from xpnet.estimator.regressor import MLPRegressor

@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: the course of a fit and of a prediction."""
+"""The base class of the classifier and the regressor: fitting, prediction, saving and loading."""
 
 import functools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
-from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, place_error, read_sample
+from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, make_place_error, read_sample
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import (
@@ -48,10 +48,10 @@ _NOT_FINITE = (
 
 
 def restore_on_failure(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a fit that fails leave the estimator as it was."""
+    """Decorate a fit method to leave the estimator unchanged if it raises an exception."""
 
     @functools.wraps(fit)
-    def restoring(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = vars(self).copy()
         try:
             return fit(self, *args, **kwargs)
@@ -60,11 +60,11 @@ def restore_on_failure(fit: Callable[..., Any]) -> Callable[..., Any]:
             vars(self).update(before)
             raise
 
-    return restoring
+    return wrapper
 
 
 def has_partial_fit(estimator: Any) -> bool:
-    """Return true, or raise AttributeError for the solver that has no `partial_fit`."""
+    """Return True, or raise AttributeError if the solver does not support `partial_fit`."""
     if estimator.solver == "lbfgs":
         raise AttributeError(
             "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
@@ -73,7 +73,7 @@ def has_partial_fit(estimator: Any) -> bool:
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator):
-    """A multilayer perceptron with scikit-learn's interface: see its two children."""
+    """Base class of MLPClassifier and MLPRegressor."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -112,37 +112,43 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Train on X (n, n_features) and y: labels (n,) or a matrix (n, n_labels) of 0 and 1; for a regressor
-        numbers, (n,) or (n, n_outputs).
+        """Fit the model to data matrix X and target(s) y.
 
         Args:
-            sample_weight: (n,), where X lives.
-            validation_data: (X, y) or (X, y, sample_weight) to score after each epoch. Early stopping then
-                watches it instead of holding out rows.
+            X: (n, n_features) array or sparse matrix, the input data.
+            y: the targets. For a classifier, class labels (n,), or a matrix (n, n_labels) of 0 and 1 for
+                multi-label classification. For a regressor, numbers (n,) or (n, n_outputs).
+            sample_weight: (n,) sample weights.
+            validation_data: (X, y) or (X, y, sample_weight), evaluated after each epoch. Early stopping uses
+                it instead of holding out rows of X.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            ValueError: what cannot be used, in scikit-learn's words; X and y in different places. The
-                estimator is then as it was before.
+            ValueError: if the data or the parameters are invalid; or if `device` is None and y, sample_weight
+                or validation_data is of another library or on another device than X. The estimator is then
+                left unchanged.
         """
         return self._fit(X, y, sample_weight, validation_data)
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, *, incremental: bool = False
     ) -> Self:
-        self._refuse(validation_data, incremental)
+        self._check_solver(validation_data, incremental)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if self._run is not None and not first_pass:
             raise ValueError(
-                "this model was loaded from a run of `xpnet train`, which scaled its inputs, and `fit` and "
-                "`partial_fit` do not: to continue that run use `xpnet train --resume`, to train anew set "
-                "warm_start=False and call fit"
+                "this model was loaded from a run of `xpnet train`, which scaled its inputs. `fit` and "
+                "`partial_fit` do not scale. To continue that run, use `xpnet train --resume`. To train from "
+                "scratch, set warm_start=False and call fit"
             )
-        given, Y = self._read(X, y, sample_weight, first_pass=first_pass, incremental=incremental)
-        sizes = self._sizes()
+        given, Y = self._read_data(X, y, sample_weight, first_pass=first_pass, incremental=incremental)
+        sizes = self._find_sizes()
         layout = MLP(sizes, self.activation).layout
         if first_pass:
-            self._begin(given.backend, sizes)
-        self._begin_record(first_pass, watched=self.early_stopping or validation_data is not None)
+            self._initialize(given.backend, sizes)
+        self._initialize_records(first_pass, watched=self.early_stopping or validation_data is not None)
         n_tasks = 1 if incremental else self.max_iter
         tasks = Tasks(self, layout, X, y, sample_weight, n_tasks, given.backend)
         try:
@@ -159,8 +165,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         tasks.finish()
         return self
 
-    def _refuse(self, validation_data: Any, incremental: bool) -> None:
-        """Raise ValueError for what the solver cannot do."""
+    def _check_solver(self, validation_data: Any, incremental: bool) -> None:
+        """Raise ValueError if the solver does not support an argument or a parameter."""
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
@@ -174,38 +180,38 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             ):
                 if given:
                     raise ValueError(
-                        f"{name} is for the solvers that go through the data in batches, and lbfgs does not: "
-                        "leave it out, or choose solver='adam'"
+                        f"{name} is only available for stochastic optimizers, and lbfgs is not stochastic: "
+                        "omit it, or choose solver='adam'"
                     )
 
-    def _read(
+    def _read_data(
         self, X: Any, y: Any, sample_weight: Any, *, first_pass: bool, incremental: bool
     ) -> tuple[Sample, Array]:
-        """Check the data, and return them and the targets of the network where it computes."""
+        """Check the data. Return them, and the targets of the network on the backend that computes."""
         given = read_sample(self, X, y, sample_weight, reset=first_pass)
         y, Y = self._read_targets(given, incremental=incremental)
         weight = check_some_weight(self._weigh_classes(given, y), given.backend)
         if not incremental or not hasattr(self, "_random_state"):
             self._random_state: np.random.RandomState = check_random_state(self.random_state)
         elif isinstance(self.random_state, Integral):
-            self._random_state = deepcopy(self._random_state)  # a fit that fails has drawn nothing
+            self._random_state = deepcopy(self._random_state)  # a fit that fails must not change it
         if not first_pass and self.device is None:
             fitted = backend_of(self.coefs_[0]).place
             if fitted != given.backend.place:
                 method = "partial_fit" if incremental else "fit"
-                raise place_error(self, method, fitted, given.backend.place)
+                raise make_place_error(self, method, fitted, given.backend.place)
         return given._replace(y=y, weight=weight), Y
 
-    def _sizes(self) -> tuple[int, ...]:
-        """Return the units of all layers as the parameters and the data want them."""
+    def _find_sizes(self) -> tuple[int, ...]:
+        """Return the number of units in each layer."""
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return (self.n_features_in_, *hidden, self.n_outputs_)
 
-    def _begin(self, backend: Backend, sizes: tuple[int, ...]) -> None:
-        """Set the attributes of a fit that starts anew, and draw its parameters."""
+    def _initialize(self, backend: Backend, sizes: tuple[int, ...]) -> None:
+        """Set the attributes of a first fit, and draw the initial coefficients."""
         for name in ("_optimizer", "_run"):
             self.__dict__.pop(name, None)
         self.n_iter_ = 0
@@ -216,21 +222,21 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             for arrays in draw_parameters(sizes, self.activation, self._random_state)
         )
 
-    def _begin_record(self, first_pass: bool, watched: bool) -> None:
-        """Set what the epochs are noted in: empty, or copies of what a fit before has noted."""
+    def _initialize_records(self, first_pass: bool, watched: bool) -> None:
+        """Set the attributes that record each epoch: empty, or copies of those of the previous fit."""
 
-        def before(name: str, otherwise: Any) -> Any:
+        def recall(name: str, default: Any) -> Any:
             found = None if first_pass else getattr(self, name, None)
-            return otherwise if found is None else found
+            return default if found is None else found
 
         if self.solver != "lbfgs":
-            self.loss_curve_: list[float] = list(before("loss_curve_", []))
-            self.best_loss_ = None if self.early_stopping else before("best_loss_", np.inf)
-            self._no_improvement_count = before("_no_improvement_count", 0)
-            scores = before("validation_scores_", [] if watched else None)
+            self.loss_curve_: list[float] = list(recall("loss_curve_", []))
+            self.best_loss_ = None if self.early_stopping else recall("best_loss_", np.inf)
+            self._no_improvement_count = recall("_no_improvement_count", 0)
+            scores = recall("validation_scores_", [] if watched else None)
             self.validation_scores_ = None if scores is None else list(scores)
-            self.best_validation_score_ = before("best_validation_score_", -np.inf if watched else None)
-        losses = before("validation_loss_curve_", [] if watched and self.solver != "lbfgs" else None)
+            self.best_validation_score_ = recall("best_validation_score_", -np.inf if watched else None)
+        losses = recall("validation_loss_curve_", [] if watched and self.solver != "lbfgs" else None)
         self.validation_loss_curve_ = None if losses is None else list(losses)
 
     def _solve(
@@ -242,9 +248,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         tasks: Tasks,
         incremental: bool,
     ) -> Array:
-        """Return the flat vector of the trained parameters."""
+        """Train. Return the parameters as a flat vector."""
         backend = given.backend
-        theta = self._parameters(sizes, backend)
+        theta = self._join_parameters(sizes, backend)
         data: tuple[Any, ...] = (given.X, Y)
         if given.weight is not None:
             data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
@@ -266,13 +272,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             incremental=incremental,
         )
 
-    def _parameters(self, sizes: tuple[int, ...], backend: Backend) -> Array:
-        """Return the flat vector of the parameters, a copy that training may consume."""
+    def _join_parameters(self, sizes: tuple[int, ...], backend: Backend) -> Array:
+        """Return a copy of the parameters as a flat vector, which training may overwrite."""
         found = (self.coefs_[0].shape[0], *(W.shape[1] for W in self.coefs_))
         if found != sizes:
             raise ValueError(
-                f"the model has layers of {found} units, but the data and hidden_layer_sizes ask for "
-                f"{sizes}: to train another network set warm_start=False and call fit"
+                f"the fitted model has layers of {found} units, but the data and hidden_layer_sizes require "
+                f"{sizes}. To train another network, set warm_start=False and call fit"
             )
         xp: Any = backend.xp
         source = backend_of(self.coefs_[0])
@@ -285,19 +291,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _hold_out(
         self, given: Sample, Y: Array, validation_data: Any
     ) -> tuple[np.ndarray[Any, Any] | None, Validation | None]:
-        """Return the rows to train on (None for all) and the validation set, if there is to be one."""
+        """Return the rows to train on (None for all) and the validation set (None if there is none)."""
         if validation_data is not None:
             data = read_held_out(self, validation_data, given)
             y = flatten(data.y, data.y_home)
             self._check_held_out(y, data.y_home)
-            Y = self._targets(y, data.y_home, given.backend)
+            Y = self._make_targets(y, data.y_home, given.backend)
             return None, Validation(data.X, Y, y, data.weight, None, data.y_home, given.backend)
         if not self.early_stopping:
             return None, None
         rows, held = split_rows(
             given.X.shape[0],
             self.validation_fraction,
-            strata=self._strata(given.y, given.y_home),
+            strata=self._find_strata(given.y, given.y_home),
             random_state=self._random_state,
         )
         if len(held) < 2:
@@ -315,9 +321,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return rows, Validation(given.X, Y, y, weight, there, given.y_home, given.backend)
 
     def _apply(self, function: Callable[[Any, Any], Array], inputs: Inputs) -> Array:
-        """Return function(z, xp) of the last layer's z (n, n_outputs), on the home of X.
+        """Return function(z, xp) of the last layer's z (n, n_outputs), on the backend of X.
 
-        It is called for a chunk of rows at a time.
+        The function is called with one chunk of rows at a time.
         """
         X, home, backend = inputs
         backend = backend.for_short_rows
@@ -332,14 +338,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return home.bring(found[0] if len(found) == 1 else xp.concat(found), backend)
 
     def to_device(self, device: str | ModuleType) -> Self:
-        """Move the fitted arrays, and return the model.
+        """Move the fitted arrays to a device or to another array library.
 
         Args:
-            device: "cpu", "cuda", "cuda:1", the name of a library ("torch", "torch:cpu"), or its namespace.
-                "cpu" and "cuda" stay with the library if it has such a device.
+            device: a device ("cpu", "cuda", "cuda:1"), a library ("torch", "torch:cpu"), or the namespace of
+                a library. A device alone keeps the current library if it has that device.
+
+        Returns:
+            The estimator itself, which is modified in place.
 
         Raises:
-            BackendError: the library or the device cannot be used here; the message says why.
+            BackendError: if the library or the device cannot be used on this machine.
         """
         check_is_fitted(self)
         now = backend_of(self.coefs_[0])
@@ -349,31 +358,36 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return self
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the fitted model to a safetensors file, which `load` and `xpnet predict` read.
+        """Save the fitted model to a safetensors file, which `load` and `xpnet predict` read.
 
-        Moments are left out; so are, of the parameters, a function and a RandomState.
+        The state of the optimizer is not saved, nor are parameters that are functions or RandomState
+        instances.
 
         Raises:
-            NotFittedError: it is not fitted.
-            InputError: class labels that are neither numbers nor text.
+            NotFittedError: if the estimator is not fitted.
+            InputError: if the class labels are neither numbers nor text.
         """
         check_is_fitted(self)
         save_estimator(Path(path), self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Read a model that `save` or `xpnet train` wrote, with NumPy's arrays: `to_device` moves it.
+        """Load a model that `save` or `xpnet train` wrote. Its fitted attributes are NumPy arrays.
 
-        The model of a run takes rows as the run was given them, and scales them itself; `fit` trains it anew
-        and without scaling. Its one-vs-all probabilities (`--loss logistic_cross_entropy` with more than two
-        classes) are not scaled to a sum of 1.
+        The model of a run of `xpnet train` takes unscaled rows and scales them itself. Calling `fit` trains
+        it from scratch, without scaling. If the run used `--loss logistic_cross_entropy` with more than two
+        classes (one-vs-all), the probabilities of a row do not sum to 1.
 
         Args:
-            path: a file, or the folder of a run. Of an unfinished run the last checkpoint is loaded, with a
-                warning.
+            path: a model file, or the folder of a run. If the run is unfinished, its last checkpoint is
+                loaded, with a warning.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            InputError: no such file, truncated, changed since it was written, or a model of another class.
+            InputError: if the file does not exist, is truncated, was modified after it was written, or
+                contains a model of another class.
         """
         return load_estimator(Path(path), cls)  # type: ignore[no-any-return]
 

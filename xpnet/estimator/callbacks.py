@@ -1,4 +1,4 @@
-"""Who is told of each epoch: scikit-learn's callbacks (`sklearn.callback`) and the progress bar."""
+"""Reports of each epoch to scikit-learn's callbacks (`sklearn.callback`) and to the progress bar."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["Tasks"]
 
 
 class Tasks:
-    """The epochs of a fit, or the iterations of L-BFGS, as tasks that begin and end."""
+    """The epochs of a fit, or the iterations of L-BFGS, as tasks of scikit-learn's callbacks."""
 
     def __init__(
         self,
@@ -44,29 +44,29 @@ class Tasks:
             self._task.call_on_fit_task_begin(estimator=self._estimator, **self._data)
 
     def end(self, theta: Array) -> bool:
-        """Tell that the task has ended with these parameters. Return whether a callback wants to stop."""
+        """Report the end of a task, with its parameters. Return whether a callback requests to stop."""
         self._bar.set_postfix(loss=f"{self._estimator.loss_:.4g}", refresh=False)
         self._bar.update()
         if self._context is None:
             return False
 
-        def fitted() -> dict[str, Any]:
+        def make_attributes() -> dict[str, Any]:
             xp: Any = self._backend.xp
             layers = self._layout.split(xp.asarray(theta, copy=True), xp=xp)
             return {"coefs_": [W for W, _ in layers], "intercepts_": [b for _, b in layers]}
 
         return bool(
             self._task.call_on_fit_task_end(
-                estimator=self._estimator, **self._data, reconstruction_attributes=fitted
+                estimator=self._estimator, **self._data, reconstruction_attributes=make_attributes
             )
         )
 
     def close(self) -> None:
-        """Leave the progress bar where it is."""
+        """Close the progress bar. It stays visible."""
         self._bar.close()
 
     def finish(self) -> None:
-        """Tell that the fit has ended, and the estimator is fitted."""
+        """Report that the fit has ended."""
         if self._context is not None:
             self._context.call_on_fit_task_end(
                 estimator=self._estimator, **self._data, reconstruction_attributes={}

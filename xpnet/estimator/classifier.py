@@ -1,4 +1,4 @@
-"""The classifier."""
+"""MLPClassifier."""
 
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -34,44 +34,61 @@ __all__ = ["MLPClassifier"]
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
-    """A multilayer perceptron classifier: scikit-learn's, computed where the arrays live.
+    """Multi-layer Perceptron classifier with the interface of scikit-learn.
 
-    Takes arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict (and lists, pandas, SciPy sparse), trains
-    on their device and answers in kind. Parameters, attributes, defaults and, with the same `random_state`,
-    the numbers are those of `sklearn.neural_network.MLPClassifier`; what is described here goes beyond it.
+    It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
+    the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+
+    The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
+    results for the same `random_state`. The list below describes the extensions, and repeats some parameters
+    of scikit-learn. The others are documented there.
 
     Args:
-        hidden_layer_sizes: units of each hidden layer.
-        activation: "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "softplus"; or a list, one
-            for each hidden layer.
-        solver: "adam", "sgd", "lbfgs" (full batch, with SciPy on the host and gradients on the device),
-            "adamw" (`alpha` is then the decoupled weight decay; Loshchilov and Hutter 2019), "rmsprop".
-        alpha: strength of the L2 penalty alpha/2 Σ W², divided by the rows of a batch (or their weight).
-        batch_size: rows per step; "auto" is min(200, rows).
-        learning_rate: "constant"; "invscaling" and "adaptive" (every solver but adam and lbfgs); "cosine" and
-            "one_cycle", over max_iter epochs with learning_rate_init as their peak; or a function of the
-            step t = 1, 2, ... of this fit that returns the rate. partial_fit goes on counting.
-        max_iter: most epochs, or iterations of lbfgs.
-        early_stopping: hold out `validation_fraction` of the rows, stratified, and stop once their score has
-            not gained `tol` for `n_iter_no_change` epochs; the parameters of the best score are kept.
-        verbose: True prints a line an epoch, "progress" shows a bar.
-        warm_start: go on from the last fit, with the optimizer's moments and step count.
-        class_weight: "balanced" (rows / (classes · rows of the class)), or a mapping from class to weight; 1
-            for classes it leaves out. Multiplies `sample_weight`.
-        label_smoothing: share of each label that goes to all classes alike, 0 to 1 (Szegedy et al. 2016).
-        clip_norm: longest Euclidean norm of a step's gradient (Pascanu et al. 2013).
-        scoring: scikit-learn's name of a score, or a scorer, for validation; None is accuracy. It is computed
-            on the host.
-        device: None computes where X lives. "cpu", "cuda", "cuda:1", or the name of a library ("torch",
-            "torch:cpu") moves what it is given there, and the answers back. float64 moved to JAX switches on
-            its 64-bit mode for the process.
+        hidden_layer_sizes: number of units in each hidden layer.
+        activation: activation function of the hidden layers: "identity", "logistic", "tanh", "relu",
+            "leaky_relu", "elu" or "softplus". A list specifies one for each hidden layer.
+        solver: "adam", "sgd", "rmsprop", "adamw" or "lbfgs". "adamw" is Adam with decoupled weight decay
+            `alpha` (Loshchilov and Hutter 2019). "lbfgs" uses all rows in each step; SciPy computes the step
+            on the CPU from gradients that are computed on the device.
+        alpha: strength of the L2 penalty alpha/2 Σ W², which is divided by the number of rows in the batch
+            or by the sum of their weights.
+        batch_size: number of rows per step. "auto" is min(200, n_samples).
+        learning_rate: learning rate schedule. "invscaling" and "adaptive" have no effect on "adam" and
+            "lbfgs". "cosine" and "one_cycle" span `max_iter` epochs and have their peak at
+            `learning_rate_init`. A callable returns the learning rate for the step t = 1, 2, ... of the fit.
+            Consecutive calls of `partial_fit` continue the count.
+        max_iter: maximum number of epochs, or of iterations for "lbfgs".
+        early_stopping: whether to hold out `validation_fraction` of the rows, stratified, and to stop when
+            the validation score has not improved by at least `tol` for `n_iter_no_change` consecutive
+            epochs. The parameters with the best validation score are kept.
+        verbose: whether to print progress messages. "progress" shows a progress bar instead.
+        warm_start: whether `fit` continues from the previous fit, including the state of the optimizer.
+        class_weight: a mapping from class to weight, or "balanced". Classes that the mapping omits have
+            weight 1. "balanced" uses n_samples / (n_classes · n_samples of the class). These weights are
+            multiplied with `sample_weight`.
+        label_smoothing: fraction of each label that is spread evenly over all classes, at least 0 and below 1
+            (Szegedy et al. 2016).
+        clip_norm: maximum Euclidean norm of the gradient in each step (Pascanu et al. 2013). None does not
+            limit it.
+        scoring: name of a scikit-learn scorer, or a scorer, for the validation scores. It is evaluated on
+            the CPU. None uses the accuracy.
+        device: where to compute. None uses the library and the device of X. "cpu", "cuda", "cuda:1" or a
+            library ("torch", "torch:cpu") moves the data there, and predictions back. Moving float64 to JAX
+            enables its 64-bit mode for the whole process.
 
     Attributes:
-        classes_: (n_classes,) labels in ascending order, where X lives; labels that are text are NumPy's.
-        coefs_, intercepts_: lists of (fan_in, fan_out) and (fan_out,) arrays in the dtype of X.
-        loss_, best_loss_, loss_curve_: mean loss of an epoch with the penalty; a row counts at most -log ε.
-        validation_loss_curve_: mean loss on the validation set without the penalty, None if there is none.
-        validation_scores_, best_validation_score_: scores on it.
+        classes_: (n_classes,) class labels in ascending order, on the device of X. Text labels are a NumPy
+            array.
+        coefs_: list of weight matrices (fan_in, fan_out), in the dtype of X.
+        intercepts_: list of bias vectors (fan_out,), in the dtype of X.
+        loss_: mean loss of the last epoch, with the penalty. Each row's loss is capped at -log ε, where ε is
+            the machine epsilon.
+        best_loss_: lowest `loss_` of all epochs. None if `early_stopping=True`.
+        loss_curve_: list with `loss_` of each epoch.
+        validation_loss_curve_: list with the mean validation loss of each epoch, without the penalty. None
+            without validation data.
+        validation_scores_: list with the validation score of each epoch. None without validation data.
+        best_validation_score_: highest validation score. None without validation data.
         n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in
             scikit-learn.
 
@@ -121,7 +138,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scoring: Any = None,
         device: str | None = None,
     ) -> None:
-        # In one line: every name stands here above already, and scikit-learn wants nothing else done.
+        # Equivalent to `self.name = name` for every parameter, which is all that scikit-learn allows here.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @available_if(has_partial_fit)
@@ -129,18 +146,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Train for one epoch, from where the last one ended.
+        """Update the model with a single epoch over the given data.
 
         Args:
-            classes: all labels there will be, on the first call.
+            X: (n, n_features) array or sparse matrix, the input data.
+            y: class labels (n,), or a matrix (n, n_labels) of 0 and 1.
+            sample_weight: (n,) sample weights.
+            classes: all class labels that occur in any call. Required in the first call, optional later.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            ValueError: as `fit`; no `classes` on the first call, others on a later one; early stopping.
+            ValueError: as in `fit`; if `classes` is missing in the first call or differs in a later one; or
+                if `early_stopping=True` or `class_weight="balanced"`.
         """
         if self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' needs all rows at once, and partial_fit sees a part: pass a mapping "
-                "from class to weight"
+                "class_weight='balanced' requires all rows, but partial_fit gets only some of them: pass a "
+                "mapping from class to weight"
             )
         if not hasattr(self, "classes_"):
             if classes is None:
@@ -154,34 +178,34 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """Return the labels (n,), or a matrix (n, n_labels) of 0 and 1, where X lives."""
+        """Return the predicted labels (n,), or a matrix (n, n_labels) of 0 and 1, on the device of X."""
         inputs = read_X(self, X, "predict")
         labels = self._labels
         return labels.name_classes(self._apply(labels.choose_classes, inputs), inputs.home)
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probabilities (n, n_classes), where X lives and in the dtype of the parameters."""
+        """Return the class probabilities (n, n_classes), on the device of X, in the dtype of `coefs_`."""
 
-        def probabilities(z: Any, xp: Any) -> Array:
+        def compute_probabilities(z: Any, xp: Any) -> Array:
             p = find_loss(self).predict(z, xp=xp)
             return xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p
 
-        return self._apply(probabilities, read_X(self, X, "predict_proba"))
+        return self._apply(compute_probabilities, read_X(self, X, "predict_proba"))
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithms of the probabilities (n, n_classes), finite also where those are not."""
+        """Return the log-probabilities (n, n_classes). They are finite even if a probability rounds to 0."""
 
-        def logarithms(z: Any, xp: Any) -> Any:
+        def compute_logarithms(z: Any, xp: Any) -> Any:
             if self.out_activation_ == "softmax":
                 z = z - xp.max(z, axis=1, keepdims=True)
                 return z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
-            likely = -softplus(-z, xp=xp)
-            return xp.concat([-softplus(z, xp=xp), likely], axis=1) if self.n_outputs_ == 1 else likely
+            log_p = -softplus(-z, xp=xp)
+            return xp.concat([-softplus(z, xp=xp), log_p], axis=1) if self.n_outputs_ == 1 else log_p
 
-        return self._apply(logarithms, read_X(self, X, "predict_log_proba"))
+        return self._apply(compute_logarithms, read_X(self, X, "predict_log_proba"))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy: the (weighted) share of rows whose labels are all right."""
+        """Return the (weighted) mean accuracy. A multi-label row is correct if all its labels are."""
         if is_on_host(X):
             home = locate(X)
             weight = bring_to(home, self, "sample_weight", sample_weight)
@@ -227,27 +251,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         labels = self._labels
         if self._target_kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
             raise ValueError(
-                f"expected y of shape (n, {labels.n_outputs}), a column for each label, got {y.shape}"
+                f"expected y of shape (n, {labels.n_outputs}), with a column for each label, got {y.shape}"
             )
         self.n_outputs_ = labels.n_outputs
         self.out_activation_ = "softmax" if self._target_kind == "multiclass" else "logistic"
-        return y, self._targets(y, given.y_home, given.backend)
+        return y, self._make_targets(y, given.y_home, given.backend)
 
-    def _targets(self, y: Any, home: Backend, backend: Backend) -> Array:
+    def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         Y = self._labels.make_targets(y, home, backend)
         if self.label_smoothing and self.out_activation_ == "logistic":
             Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
         return Y
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:
-        """Return the sample weights times the class weights, (n,) on the backend, or None."""
+        """Return the sample weights (n,) multiplied with the class weights, or None."""
         if self.class_weight is None:
             return given.weight
         if self._target_kind == MULTILABEL:
-            raise ValueError(
-                "class_weight weighs the classes of binary and multi-class targets: for multi-label ones "
-                "pass sample_weight"
-            )
+            raise ValueError("class_weight does not support multi-label targets: pass sample_weight instead")
         labels = self._labels
         xp: Any = given.backend.xp
         indices = given.backend.bring(labels.find_indices(y, given.y_home), given.y_home)
@@ -258,7 +279,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         else:
             unknown = [name for name in self.class_weight if name not in known]
             if unknown:
-                raise ValueError(f"class_weight names {unknown}, but the classes in y are {known}")
+                raise ValueError(f"class_weight contains {unknown}, but the classes in y are {known}")
             numbers = np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
             if not (np.isfinite(numbers) & (numbers >= 0.0)).all():
                 raise ValueError(
@@ -268,8 +289,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weight = xp.take(weights, indices, axis=0)
         return weight if given.weight is None else weight * given.weight
 
-    def _strata(self, y: Any, home: Backend) -> Any:
-        """Return what early stopping stratifies by, on the host."""
+    def _find_strata(self, y: Any, home: Backend) -> Any:
+        """Return the class indices to stratify the validation split by, on the host, or None."""
         if self._target_kind == MULTILABEL:
             return None
         indices = home.to_numpy(self._labels.find_indices(y, home))
@@ -296,5 +317,5 @@ def _is_multilabel(y: Any) -> bool:
 
 
 def _read_classes(classes: Any) -> Labels:
-    """Return the labels that `classes` lists, in ascending order, each once."""
+    """Return the labels in `classes`, unique and in ascending order."""
     return Labels.of(np.asarray(classes) if is_on_host(classes) else classes, locate(classes))

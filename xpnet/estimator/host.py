@@ -1,8 +1,8 @@
-"""NumPy as the mathematics sees it where X is not an array stored row by row.
+"""A NumPy namespace for sparse X, and for X that is not C-contiguous.
 
-All that the network does with X is two products and a choice of rows. With these, a SciPy sparse matrix stays
-sparse from end to end, and a DataFrame or a slice of columns is not copied, which `numpy.take` would do whole
-for every batch.
+The network uses X only in two matrix products and to select rows. This namespace implements both so that a
+SciPy sparse matrix stays sparse. It also avoids `numpy.take`, which would copy all of an X that is not
+C-contiguous for every batch.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["HostNamespace"]
 
 
 class HostNamespace:
-    """The NumPy namespace for X in CSR format, or in an order that is not NumPy's own."""
+    """The NumPy namespace for X in CSR format, or for an X that is not C-contiguous."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)

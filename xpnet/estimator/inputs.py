@@ -1,10 +1,10 @@
-"""What `fit` and `predict` are given: checked as scikit-learn checks it, but where it is.
+"""Input validation: the checks of scikit-learn, computed on the device of the data.
 
-Host data (lists, NumPy, pandas, SciPy sparse) goes through scikit-learn's own checks. An array of another
-library is checked on its device, with a few reductions; only if one fails does a host copy go to
-scikit-learn, which then raises its own error.
+scikit-learn checks host data (lists, NumPy, pandas, SciPy sparse). An array of another library is checked on
+its device, with a few reductions. If one of them fails, a copy on the host is passed to scikit-learn, which
+raises its usual error.
 
-Here alone it is asked where an array lives. What comes out says so: arrays and the backends they are on.
+Only this module determines the library and the device of an array. It returns arrays with their backends.
 """
 
 import math
@@ -40,7 +40,7 @@ __all__ = [
     "is_on_host",
     "is_text",
     "locate",
-    "place_error",
+    "make_place_error",
     "read_X",
     "read_sample",
     "read_targets",
@@ -51,9 +51,9 @@ class Inputs(NamedTuple):
     """The checked X of a method.
 
     Attributes:
-        X: (n, features) on `backend`; or a sparse matrix.
-        home: where X came from, in the floating dtype of X: answers go back there.
-        backend: where the network computes.
+        X: (n, features) on `backend`, or a sparse matrix.
+        home: the backend of the X that was passed, in its floating dtype. Results are returned on it.
+        backend: the backend that computes.
     """
 
     X: Any
@@ -65,10 +65,10 @@ class Sample(NamedTuple):
     """The checked arguments of a fit.
 
     Attributes:
-        X, home, backend: as `Inputs`.
-        y: what the user calls the targets, on `y_home`.
+        X, home, backend: as in `Inputs`.
+        y: the targets as the user passed them, on `y_home`.
         weight: (n,) on `backend`, in the dtype of X, or None.
-        y_home: `home`, or NumPy for labels that are text.
+        y_home: `home`, or NumPy for text labels.
     """
 
     X: Any
@@ -80,39 +80,39 @@ class Sample(NamedTuple):
 
 
 @cache
-def _numpy(dtype: str) -> Backend:
+def _bind_numpy(dtype: str) -> Backend:
     return LIBRARIES["numpy"].bind("cpu", dtype)
 
 
 def is_on_host(x: Any) -> bool:
-    """Return whether x is NumPy's, or no array of a library at all: a list, a DataFrame, a sparse matrix."""
+    """Return whether x is a NumPy array, or not an array at all (a list, DataFrame or sparse matrix)."""
     return library_of(x) in (None, "numpy")
 
 
 def locate(x: Any) -> Backend:
-    """Return the backend on which x is: NumPy's for what is no array of a library."""
-    return _numpy("float64") if is_on_host(x) else backend_of(x)
+    """Return the backend of x. It is NumPy if x is not an array of a library."""
+    return _bind_numpy("float64") if is_on_host(x) else backend_of(x)
 
 
 def is_text(y: Any) -> bool:
-    """Return whether y, from the host, holds labels that no array library but NumPy can."""
+    """Return whether y, on the host, contains text or objects, which only NumPy supports."""
     return np.asarray(y).dtype.kind in "OUS"
 
 
 def find_backend(device: str, dtype: str) -> Backend:
-    """Return the backend for the parameter `device`: "cpu", "cuda:1", a library's name, or "torch:cpu"."""
+    """Return the backend for the parameter `device`: "cpu", "cuda:1", "torch" or "torch:cpu"."""
     name, _, rest = device.partition(":")
     choose("device", name, ("auto", "cpu", "cuda", *LIBRARIES))
     return resolve(rest or "auto", name, dtype) if name in LIBRARIES else resolve(device, None, dtype)
 
 
 def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Sample:
-    """Check the arguments of `fit` and place them.
+    """Check the arguments of `fit` and move them to the backend that computes.
 
     Raises:
-        ValueError: what scikit-learn's estimators raise; X and y or sample_weight in different places, unless
-            the estimator has a `device` or scikit-learn's `array_api_dispatch` is on ("everything follows
-            X"); sparse X with a `device` that is not NumPy.
+        ValueError: as scikit-learn's estimators; if y or sample_weight is of another library or on another
+            device than X, unless the estimator has a `device` or scikit-learn's `array_api_dispatch` is on
+            ("everything follows X"); or if X is sparse and `device` is not NumPy.
     """
     if y is None:
         raise ValueError(
@@ -122,14 +122,14 @@ def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bo
         X, y = validate_data(
             estimator,
             X,
-            bring_to(_numpy("float64"), estimator, "y", y),
+            bring_to(_bind_numpy("float64"), estimator, "y", y),
             accept_sparse="csr",
             multi_output=True,
             y_numeric=not hasattr(estimator, "predict_proba"),
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        home, y_home = _home(X), _numpy("float64")
+        home, y_home = _find_home(X), _bind_numpy("float64")
     else:
         X, home = _check_on_device(estimator, X, reset=reset)
         y, y_home = read_targets(estimator, y, home)
@@ -139,7 +139,7 @@ def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bo
         backend = find_backend(estimator.device, home.dtype_name)
         backend = home if backend.place == home.place else backend
         if issparse(X) and backend.name != "numpy":
-            raise _sparse_error(backend.name)
+            raise _make_sparse_error(backend.name)
     weight = check_weight(estimator, sample_weight, X, home)
     return Sample(
         X if backend is home else backend.bring(X, home),
@@ -152,49 +152,50 @@ def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bo
 
 
 def read_X(estimator: Any, X: Any, method: str) -> Inputs:
-    """Check the argument of a method that predicts, and place it where the parameters are.
+    """Check the X of a prediction and move it to the backend of the fitted arrays.
 
     Raises:
-        ValueError: what scikit-learn's estimators raise; X in another place than the parameters, unless the
-            estimator has a `device`.
+        ValueError: as scikit-learn's estimators; or if X is of another library or on another device than the
+            fitted arrays, unless the estimator has a `device`.
     """
     if not hasattr(estimator, "coefs_"):
-        check_is_fitted(estimator)  # which raises
+        check_is_fitted(estimator)  # raises NotFittedError
     parameters = estimator.coefs_[0]
-    if type(X) is type(parameters) is np.ndarray and _is_beyond_doubt(estimator, X):
-        home = _home(X)
+    if type(X) is type(parameters) is np.ndarray and _needs_no_checks(estimator, X):
+        home = _find_home(X)
         return Inputs(X, home, home)
     backend = backend_of(parameters)
     if is_on_host(X):
         if backend.name != "numpy" and estimator.device is None:
-            raise place_error(estimator, method, backend.place, ("numpy", "cpu"))
+            raise make_place_error(estimator, method, backend.place, ("numpy", "cpu"))
         X = validate_data(estimator, X, accept_sparse="csr", reset=False)
-        home = _home(X)
+        home = _find_home(X)
     else:
         X, home = _check_on_device(estimator, X, reset=False)
         if backend.place != home.place and estimator.device is None:
-            raise place_error(estimator, method, backend.place, home.place)
+            raise make_place_error(estimator, method, backend.place, home.place)
     if backend.name == home.name == "numpy":
         return Inputs(X, home, home)
     if issparse(X):
-        raise _sparse_error(backend.name)
+        raise _make_sparse_error(backend.name)
     return Inputs(backend.bring(X, home), home, backend)
 
 
 def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
-    """Check the y that belongs to an X on `home`, which is not the host, and return it with its backend."""
+    """Check the y for an X on `home`, which is not NumPy. Return y and its backend."""
     if is_on_host(y) and is_text(y):
-        return np.asarray(y), _numpy("float64")
+        return np.asarray(y), _bind_numpy("float64")
     y = home.asarray(np.asarray(y)) if library_of(y) is None else bring_to(home, estimator, "y", y)
     _check_values(y, home, "y", estimator, ensure_2d=False)
     return y, home
 
 
 def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
-    """Return sample weights (n,) in the dtype of X, on its home; None if there are none.
+    """Return the sample weights (n,) in the dtype of X, on its backend, or None.
 
     Raises:
-        ValueError: not 1-D, another number of rows than X, not finite, all 0; or in another place than X.
+        ValueError: if the weights are not 1-D, not finite or all 0, do not have one entry per row of X, or
+            are of another library or on another device than X.
     """
     if weight is None:
         return None
@@ -214,32 +215,33 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
 
 
 def check_some_weight(weight: Any, backend: Backend) -> Any:
-    """Return the weights, or None. Raises ValueError, as scikit-learn does, if all of them are 0."""
+    """Return the weights, or None. Raise ValueError, as scikit-learn does, if all of them are 0."""
     if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
 
 
 def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
-    """Return x, an array of any library, on `home`, where X is; and what is no array as it is.
+    """Return x, an array of any library, on `home`, the backend of X. Return anything else unchanged.
 
     Raises:
-        ValueError: x is elsewhere, and neither `device` nor `array_api_dispatch` allows to move it.
+        ValueError: if x has another place than X, and neither `device` nor `array_api_dispatch` allows
+            moving it.
     """
     if library_of(x) is None:
         return x
     source = backend_of(x)
     if source.place != home.place and estimator.device is None and not get_config()["array_api_dispatch"]:
         raise ValueError(
-            f"X is {describe_place(home.place)}, {name} is {describe_place(source.place)}: expected both in "
-            f"one place. Move {name} to where X is, or set {type(estimator).__name__}(device=...), which "
-            "moves both"
+            f"X is {describe_place(home.place)}, {name} is {describe_place(source.place)}: expected both to "
+            f"have the same library and device. Move {name} to the device of X, or set "
+            f"{type(estimator).__name__}(device=...), which moves both"
         )
     return home.bring(x, source)
 
 
-def _is_beyond_doubt(estimator: Any, X: NDArray[Any]) -> bool:
-    """Whether a NumPy array needs none of scikit-learn's checks, which take longer than to predict a row."""
+def _needs_no_checks(estimator: Any, X: NDArray[Any]) -> bool:
+    """Return whether a NumPy array passes scikit-learn's checks, which take longer than predicting a row."""
     if (
         X.dtype not in (np.float32, np.float64)
         or X.ndim != 2
@@ -252,16 +254,16 @@ def _is_beyond_doubt(estimator: Any, X: NDArray[Any]) -> bool:
         return math.isfinite(np.add.reduce(X, axis=None))
 
 
-def _home(X: Any) -> Backend:
-    """Return NumPy's backend in the dtype of X, and in the form that suits X."""
-    backend = _numpy("float64" if X.dtype == np.float64 else "float32")
+def _find_home(X: Any) -> Backend:
+    """Return the NumPy backend in the dtype of X, with a namespace that supports its memory layout."""
+    backend = _bind_numpy("float64" if X.dtype == np.float64 else "float32")
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))
 
 
 def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backend]:
-    """Return X, an array of a library other than NumPy, as floating point; and where it is."""
+    """Return X, an array of a library other than NumPy, as floating point, and its backend."""
     home = backend_of(X)
     X = home.detach(X)
     xp: Any = home.xp
@@ -272,8 +274,8 @@ def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backe
         X.dtype, "complex floating"
     ):
         raise ValueError(
-            f"X is {X.dtype}, expected float32 or float64: {home.name} does not say which of the two to "
-            "take, so convert X"
+            f"X is {X.dtype}, expected float32 or float64: {home.name} does not define which of the two it "
+            "converts to, so convert X"
         )
     _check_values(X, home, "X", estimator)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -290,28 +292,29 @@ def _check_values(x: Any, home: Backend, name: str, estimator: Any, *, ensure_2d
     elif 0 in x.shape or xp.isdtype(x.dtype, "complex floating"):
         is_sound = False
     if not is_sound:
-        # A sum may overflow though every number is finite: then this returns.
+        # If only the sum overflowed and every number is finite, this returns.
         check_array(home.to_numpy(x), ensure_2d=ensure_2d, estimator=estimator, input_name=name)
 
 
-def _sparse_error(name: str) -> ValueError:
+def _make_sparse_error(name: str) -> ValueError:
     return ValueError(
-        f"X is a sparse matrix, which {name} cannot compute with here: leave out `device`, or pass "
-        "X.toarray()"
+        f"X is a sparse matrix, which xpnet does not support with {name}: omit `device`, or pass X.toarray()"
     )
 
 
 def describe_place(place: tuple[str, str]) -> str:
-    """Return "library on device"."""
+    """Return a place as text: "library on device"."""
     return f"{place[0]} on {place[1]}"
 
 
-def place_error(estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]) -> ValueError:
-    """Return the error that says where the parameters are, where X is, and what brings them together."""
+def make_place_error(
+    estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]
+) -> ValueError:
+    """Return the error for an X whose place is not that of the fitted arrays."""
     name = type(estimator).__name__
     return ValueError(
         f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed "
         f"to fit(): the fitted arrays are {describe_place(fitted)}, X is {describe_place(given)}. Move X, or "
-        f"the model with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X by "
-        "itself"
+        f"the model with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X "
+        "automatically"
     )

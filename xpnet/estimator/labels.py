@@ -1,4 +1,4 @@
-"""Class labels: from what the user calls them to targets of the network, and back, where they are."""
+"""Conversion of class labels to targets of the network and back, on the device of the labels."""
 
 import warnings
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Labels:
     Attributes:
         kind: "binary", "multiclass" or "multilabel-indicator" (a matrix of 0 and 1), as in scikit-learn.
         classes: (n_classes,) in ascending order, an array of any library.
-        is_sparse: whether a multi-label target came as a sparse matrix, and is to go back as one.
+        is_sparse: whether a multi-label target was a sparse matrix. Predictions are then sparse, too.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Labels:
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs of the network: one for two classes."""
+        """Number of outputs of the network: one output for two classes."""
         return 1 if self.kind == "binary" else self.classes.shape[0]
 
     def list_classes(self) -> list[Any]:
@@ -44,7 +44,7 @@ class Labels:
         return list(backend_of(self.classes).to_numpy(self.classes).tolist())
 
     def find_indices(self, y: Any, home: Backend) -> Any:
-        """Return the index of each label among the classes, (n,), on `home`, where y is."""
+        """Return the index (n,) of each label among the classes, on `home`, the backend of y."""
         classes: Any = home.bring(self.classes, backend_of(self.classes))
         if home.name == "numpy":
             return np.searchsorted(classes, y)
@@ -52,10 +52,10 @@ class Labels:
         return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
 
     def make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
-        """Return the network's targets on `backend`, for labels y on `home`.
+        """Return the targets of the network on `backend`, for labels y on `home`.
 
-        They are (n, n_outputs) of 0 and 1, or class indices (n,) for several classes: one-hot rows would
-        take more memory than an X of few features.
+        They are (n, n_outputs) of 0 and 1, or class indices (n,) for more than two classes. One-hot rows
+        would take more memory than an X with few features.
         """
         xp: Any = backend.xp
         if self.kind == MULTILABEL:
@@ -67,7 +67,7 @@ class Labels:
         return indices
 
     def choose_classes(self, z: Any, xp: Any) -> Array:
-        """Return the index of the most probable class (n,), or a matrix (n, n_outputs) of 0 and 1, for z."""
+        """Return the indices (n,) of the most probable classes, or a matrix (n, n_outputs) of 0 and 1."""
         if self.kind == MULTILABEL:
             chosen = xp.astype(z > 0.0, xp.asarray(1).dtype)
         elif z.shape[1] == 1:
@@ -77,7 +77,7 @@ class Labels:
         return chosen  # type: ignore[no-any-return]
 
     def name_classes(self, chosen: Any, home: Backend) -> Any:
-        """Return the labels for what `choose_classes` returned, on `home`."""
+        """Return the labels for the result of `choose_classes`, on `home`."""
         if self.kind == MULTILABEL:
             return csr_matrix(chosen) if self.is_sparse else chosen
         source = backend_of(self.classes)
@@ -87,7 +87,7 @@ class Labels:
 
     @classmethod
     def of(cls, y: Any, home: Backend) -> "Labels":
-        """Return the labels of a target on `home`. Raises scikit-learn's ValueError for other targets."""
+        """Return the labels of a target on `home`. Raise scikit-learn's ValueError if it has none."""
         if home.name != "numpy":
             xp: Any = home.xp
             if y.ndim == 1 and not (xp.isdtype(y.dtype, "real floating") and bool(xp.any(y != xp.round(y)))):
@@ -100,7 +100,7 @@ class Labels:
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
 
     def compare(self, y: Any, home: Backend) -> tuple[list[Any], set[Any], set[Any]]:
-        """Return the classes in y; those of them that are unknown; and the known ones that y lacks."""
+        """Return the classes in y, those of them that are unknown, and the known ones that y lacks."""
         if self.kind == MULTILABEL:
             found = Labels.of(y, home)
         elif home.name == "numpy":
@@ -113,12 +113,12 @@ class Labels:
 
 
 def _make_searchable(x: Any, xp: Any) -> Any:
-    """Return x as something that has an order: truth values as 0 and 1."""
+    """Return x in a dtype that has an order: booleans as 0 and 1."""
     return xp.astype(x, xp.uint8) if xp.isdtype(x.dtype, "bool") else x
 
 
 def flatten(y: Any, home: Backend) -> Any:
-    """Return y, on `home`, without the second dimension of a single column, with scikit-learn's warning."""
+    """Return y as 1-D if it has a single column, with scikit-learn's warning."""
     if y.ndim != 2 or y.shape[1] != 1:
         return y
     if home.name == "numpy":

@@ -1,4 +1,4 @@
-"""The solver "lbfgs": SciPy walks along the flat parameter vector, the gradients come from the device."""
+"""The solver "lbfgs": SciPy updates the flat parameter vector, the device computes the gradients."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from xpnet.backends import Backend
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.objective import report_loss
 from xpnet.maths.mlp import MLP
-from xpnet.training.loop import gradient_in_chunks
+from xpnet.training.loop import compute_gradient_in_chunks
 
 __all__ = ["minimize_by_lbfgs"]
 
@@ -20,7 +20,9 @@ __all__ = ["minimize_by_lbfgs"]
 def minimize_by_lbfgs(
     estimator: Any, mlp: MLP, theta: Array, data: tuple[Any, ...], *, backend: Backend, tasks: Tasks
 ) -> Array:
-    """Return the parameters after L-BFGS-B (Byrd et al. 1995) on all rows, taken in chunks of 8192.
+    """Minimize the loss over all rows with L-BFGS-B (Byrd et al. 1995). Return the parameters.
+
+    The gradient is summed over chunks of 8192 rows.
 
     Args:
         data: (X, Y) or (X, Y, weight).
@@ -29,9 +31,9 @@ def minimize_by_lbfgs(
     stopped = False
 
     def loss_and_grad(theta: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        # Numbers that overflow are reported in words at the end.
+        # `fit` raises an error at the end if the parameters are not finite.
         with np.errstate(all="ignore"):
-            loss, g = gradient_in_chunks(gradient, backend.asarray(theta), data, backend.xp)
+            loss, g = compute_gradient_in_chunks(gradient, backend.asarray(theta), data, backend.xp)
         return float(loss), backend.to_numpy(g).astype(np.float64)
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:

@@ -1,4 +1,4 @@
-"""The network an estimator trains, and its loss as scikit-learn reports it."""
+"""The network that an estimator trains, with the loss that scikit-learn reports."""
 
 import math
 from collections.abc import Callable
@@ -25,10 +25,10 @@ __all__ = [
 
 
 def make_network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
-    """Return the network for mini-batches: the penalty alpha/2 Σ W² is shared out over the rows of a batch.
+    """Return the network for mini-batches. The penalty alpha/2 Σ W² is divided by the rows of the batch.
 
-    The loss it reports is scikit-learn's: no probability counts as less than ε, and that of several numeric
-    outputs is their mean, though the gradient is that of their sum.
+    The reported loss is that of scikit-learn: probabilities are clipped to at least ε, and the losses of
+    several numeric outputs are averaged. The gradient is not clipped, and is that of their sum.
     """
     loss = find_loss(estimator)
     epsilon = float(np.finfo(backend.dtype_name).eps)
@@ -37,27 +37,27 @@ def make_network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> ML
     elif estimator.out_activation_ == "logistic":
         loss = loss._replace(loss_and_grad=partial(_clipped_log_loss, epsilon=epsilon))
     elif estimator.loss != "poisson":
-        loss = loss._replace(loss_and_grad=_mean_over_outputs(loss.loss_and_grad))
+        loss = loss._replace(loss_and_grad=_average_over_outputs(loss.loss_and_grad))
     return MLP(
         sizes,
         estimator.activation,
         loss,
         l2=0.0 if estimator.solver == "adamw" else estimator.alpha,
         l2_shared=True,
-        label_smoothing=_smoothing(estimator),
+        label_smoothing=_find_smoothing(estimator),
     )
 
 
 def make_lbfgs_network(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:
-    """Return the network for the full batch: L-BFGS needs a loss that belongs to its gradient."""
+    """Return the network for the full batch. L-BFGS requires a loss that is consistent with its gradient."""
     l2 = estimator.alpha / total_weight
     return MLP(
-        sizes, estimator.activation, find_loss(estimator), l2=l2, label_smoothing=_smoothing(estimator)
+        sizes, estimator.activation, find_loss(estimator), l2=l2, label_smoothing=_find_smoothing(estimator)
     )
 
 
 def report_loss(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
-    """Return the loss of lbfgs as the other solvers report it: the mean over several numeric outputs."""
+    """Return the loss of lbfgs as the other solvers report it: averaged over numeric outputs."""
     if mlp.classifies or mlp.loss == LOSSES["poisson"]:
         return loss
     weights = theta[: mlp.layout.n_weights]
@@ -66,7 +66,7 @@ def report_loss(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
 
 
 def find_loss(estimator: Any) -> Loss:
-    """Return the loss with the prediction that belongs to it."""
+    """Return the `Loss` of an estimator."""
     if estimator.loss == "log_loss":
         kind = "softmax" if estimator.out_activation_ == "softmax" else "logistic"
         return LOSSES[f"{kind}_cross_entropy"]
@@ -76,9 +76,10 @@ def find_loss(estimator: Any) -> Loss:
 def draw_parameters(
     sizes: tuple[int, ...], activation: str | list[str], random_state: np.random.RandomState
 ) -> tuple[list[Any], list[Any]]:
-    """Draw weights and biases on the host, float64, as scikit-learn does: layer by layer, biases last.
+    """Draw weights and biases as scikit-learn does, float64 on the host.
 
-    Uniform within ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), √(2 / ...) for logistic layers.
+    They are uniform in ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), and ±√(2 / (fan_in + fan_out))
+    for logistic layers. The weights of each layer are drawn before its biases.
     """
     names = [activation] * (len(sizes) - 1) if isinstance(activation, str) else [*activation, "identity"]
     weights, biases = [], []
@@ -91,31 +92,31 @@ def draw_parameters(
 
 @lru_cache
 def make_hidden_layers(sizes: tuple[int, ...], activation: str | tuple[str, ...]) -> MLP:
-    """Return a network that knows its hidden layers, for predictions that ask for z."""
+    """Return a network for the forward pass up to z, which does not depend on the loss."""
     return MLP(sizes, activation)
 
 
-def _smoothing(estimator: Any) -> float:
-    # Of a logistic output it is in the targets.
+def _find_smoothing(estimator: Any) -> float:
+    # With a logistic output, the targets are already smoothed.
     return estimator.label_smoothing if estimator.out_activation_ == "softmax" else 0.0
 
 
 def _clipped_log_loss(
     z: Array, Y: Array, weight: Array | float, *, epsilon: float, xp: Namespace
 ) -> tuple[Array, Array]:
-    """-Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)] with p held to ε ... 1 - ε, and its gradient without that.
+    """-Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)] with p clipped to [ε, 1 - ε], and the unclipped gradient.
 
-    It starts from p, and not from z as `losses.logistic_cross_entropy` does, to round as scikit-learn does.
+    It is computed from p, not from z as in `losses.logistic_cross_entropy`, to round as scikit-learn does.
     """
     p = logistic(z, xp=xp)
-    held = xp.minimum(xp.maximum(p, epsilon), 1.0 - epsilon)
-    loss_rows = xp.sum(Y * xp.log(held) + (1.0 - Y) * xp.log(1.0 - held), axis=1, keepdims=True)
+    clipped = xp.minimum(xp.maximum(p, epsilon), 1.0 - epsilon)
+    loss_rows = xp.sum(Y * xp.log(clipped) + (1.0 - Y) * xp.log(1.0 - clipped), axis=1, keepdims=True)
     p -= Y
     p *= weight
     return -xp.sum(loss_rows * weight), p
 
 
-def _mean_over_outputs(loss: Callable[..., tuple[Array, Array]]) -> Callable[..., tuple[Array, Array]]:
+def _average_over_outputs(loss: Callable[..., tuple[Array, Array]]) -> Callable[..., tuple[Array, Array]]:
     def loss_and_grad(z: Array, Y: Array, weight: Array | float, *, xp: Namespace) -> tuple[Array, Array]:
         value, dz = loss(z, Y, weight, xp=xp)
         return value / z.shape[1], dz

@@ -1,4 +1,4 @@
-"""Fitted arrays on their way: to another device, into a pickle, and back."""
+"""Moving fitted arrays to another device, and to and from a pickle."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ __all__ = ["find_destination", "move_arrays", "pack", "unpack"]
 
 
 class Packed(NamedTuple):
-    """An array in a pickle: its contents on the host, and where it lived."""
+    """An array in a pickle: a copy on the host, with its library and device."""
 
     contents: NDArray[Any]
     library: str
@@ -25,13 +25,13 @@ class Packed(NamedTuple):
 
 
 def find_destination(device: str | ModuleType, now: Backend) -> Backend:
-    """Return the backend that `to_device` means for a model that is on `now`.
+    """Return the backend that the argument of `to_device` specifies for a model on the backend `now`.
 
-    A device alone ("cpu", "cuda:1") stays with the library if that has it, a library alone (its name or its
-    namespace) with the kind of device.
+    A device alone ("cpu", "cuda:1") keeps the library if it has that device. A library alone (its name or
+    its namespace) keeps the device if it has one of that kind.
 
     Raises:
-        InputError, BackendError: as `resolve`.
+        InputError, BackendError: as in `resolve`.
     """
     if not isinstance(device, str | ModuleType):
         raise InputError(
@@ -56,12 +56,15 @@ def move_arrays(value: Any, backend: Backend) -> Any:
 
 
 def pack(value: Any) -> Any:
-    """Return a fitted attribute as it goes into a pickle: with host copies of arrays that are not NumPy's."""
+    """Return a fitted attribute for a pickle: arrays of libraries other than NumPy become `Packed`."""
     return _change(value, _is_array, _pack)
 
 
 def unpack(value: Any) -> Any:
-    """Return what `pack` was given, where it lived; or, with a warning, on the host if that is not here."""
+    """Return what `pack` was given, with arrays of the same library on the same device.
+
+    If that is not usable on this machine, they become NumPy arrays, with a warning.
+    """
     return _change(value, lambda x: isinstance(x, Packed), _unpack)
 
 
@@ -71,7 +74,7 @@ def _unpack(array: Packed) -> Any:
         backend = resolve(device, library, "float64" if contents.dtype == np.float64 else "float32")
     except (BackendError, InputError) as error:
         warnings.warn(
-            f"a model fitted on {library}, {device} is loaded as NumPy arrays: {error}",
+            f"a model fitted with {library} on {device} is loaded as NumPy arrays: {error}",
             stacklevel=2,
         )
         return contents
@@ -93,7 +96,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _change(value: Any, which: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
-    """Return a fitted attribute with `change` made to all that is `which`, in a list or a dataclass, too."""
+    """Return a fitted attribute with `change` applied where `which` is true, including in containers."""
     if which(value):
         return change(value)
     if type(value) in (list, tuple) and any(map(which, value)):

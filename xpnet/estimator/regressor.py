@@ -1,4 +1,4 @@
-"""The regressor."""
+"""MLPRegressor."""
 
 import math
 from collections.abc import Callable
@@ -36,19 +36,22 @@ __all__ = ["MLPRegressor"]
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
-    """A multilayer perceptron regressor: scikit-learn's, computed where the arrays live.
+    """Multi-layer Perceptron regressor with the interface of scikit-learn.
 
-    Takes arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict (and lists, pandas, SciPy sparse), trains
-    on their device and answers in kind. Parameters, attributes, defaults and, with the same `random_state`,
-    the numbers are those of `sklearn.neural_network.MLPRegressor`; beyond it goes what `MLPClassifier`
-    describes, and:
+    It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
+    the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+
+    The parameters, attributes and defaults are those of `sklearn.neural_network.MLPRegressor`. So are the
+    results for the same `random_state`. The extensions are described in `MLPClassifier`, except for those
+    listed below. `class_weight` and `label_smoothing` are for the classifier only.
 
     Args:
-        loss: "squared_error" (half of it), "poisson" (half its deviance; the network answers e^z, and y may
-            not be negative), "huber" (δ = 1, in the units of y; Huber 1964), "absolute_error" (the median),
-            "quantile" (Koenker and Bassett 1978).
-        quantile: which, between 0 and 1, for loss="quantile".
-        scoring: scikit-learn's name of a score, or a scorer, for validation; None is R².
+        loss: "squared_error" (half the squared error), "poisson" (half the Poisson deviance), "huber" (with
+            δ = 1, in the units of y; Huber 1964), "absolute_error" or "quantile" (Koenker and Bassett 1978).
+            "poisson" predicts e^z, and y must not be negative. "absolute_error" predicts the median.
+        quantile: the quantile that loss="quantile" predicts, above 0 and below 1.
+        scoring: name of a scikit-learn scorer, or a scorer, for the validation scores. It is evaluated on
+            the CPU. None uses R².
 
     >>> from sklearn.datasets import load_diabetes
     >>> X, y = load_diabetes(return_X_y=True)
@@ -95,7 +98,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         scoring: Any = None,
         device: str | None = None,
     ) -> None:
-        # In one line: every name stands here above already, and scikit-learn wants nothing else done.
+        # Equivalent to `self.name = name` for every parameter, which is all that scikit-learn allows here.
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @available_if(has_partial_fit)
@@ -103,17 +106,29 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one epoch, from where the last one ended. Raises as `fit`; and for early stopping."""
+        """Update the model with a single epoch over the given data.
+
+        Args:
+            X: (n, n_features) array or sparse matrix, the input data.
+            y: numbers (n,) or (n, n_outputs).
+            sample_weight: (n,) sample weights.
+
+        Returns:
+            The fitted estimator.
+
+        Raises:
+            ValueError: as in `fit`, or if `early_stopping=True`.
+        """
         return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Any:
-        """Return the predicted numbers (n,) or (n, n_outputs), where X lives."""
+        """Return the predicted values (n,) or (n, n_outputs), on the device of X."""
         inputs = read_X(self, X, "predict")
         y = self._predict(inputs)
         return inputs.home.xp.reshape(y, (-1,)) if y.shape[1] == 1 else y
 
     def _predict(self, inputs: Inputs) -> Any:
-        """Return the predicted numbers (n, n_outputs) on the home of X."""
+        """Return the predicted values (n, n_outputs) on the backend of X."""
         predict = find_loss(self).predict
         y = self._apply(lambda z, xp: predict(z, xp=xp), inputs)
         if self._run is not None and self._run.target_scaling is not None:
@@ -121,7 +136,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
+        """Return the coefficient of determination R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
         if is_on_host(X):
             home = locate(X)
             weight = bring_to(home, self, "sample_weight", sample_weight)
@@ -133,7 +148,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y = flatten(read_targets(self, y, home)[0], home)
         n = inputs.X.shape[0]
         check_consistent_length(inputs.X, y)
-        if n < 2 or math.prod(y.shape) != math.prod(Y.shape):  # about which scikit-learn has something to say
+        if n < 2 or math.prod(y.shape) != math.prod(Y.shape):  # scikit-learn warns or raises here
             shown = Y[:, 0] if Y.shape[1] == 1 else Y
             return float(r2_score(home.to_numpy(y), home.to_numpy(shown)))
         weight = check_weight(self, sample_weight, inputs.X, home)
@@ -143,22 +158,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y = flatten(given.y, given.y_home)
         if issparse(y):
             check_array(y, input_name="y")  # which raises
-        Y = self._targets(y, given.y_home, given.backend)
+        Y = self._make_targets(y, given.y_home, given.backend)
         self.n_outputs_ = Y.shape[1]
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return y, Y
 
-    def _targets(self, y: Any, home: Backend, backend: Backend) -> Array:
+    def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         xp: Any = backend.xp
         Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
         if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
-            raise ValueError("loss='poisson': expected y of at least 0, found a negative one")
+            raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
         return Y  # type: ignore[no-any-return]
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:
         return given.weight
 
-    def _strata(self, y: Any, home: Backend) -> None:
+    def _find_strata(self, y: Any, home: Backend) -> None:
         return None
 
     def _check_held_out(self, y: Any, home: Backend) -> None:

@@ -1,4 +1,4 @@
-"""A fitted estimator as a model file, and back."""
+"""Saving a fitted estimator to a model file, and loading it."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from xpnet.training.model import Model, load_model, save_model
 
 __all__ = ["load_estimator", "save_estimator"]
 
-# Fitted attributes that JSON can hold.
+# Fitted attributes that are JSON-serializable.
 _PLAIN = (
     *("n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_"),
     *("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_"),
@@ -27,13 +27,13 @@ _PLAIN = (
 
 
 def save_estimator(path: Path, estimator: Any) -> None:
-    """Write a fitted model.
+    """Save a fitted estimator.
 
-    Parameters of the constructor that JSON cannot hold (a function, a RandomState) are left at their default:
-    they are for training.
+    Parameters that are not JSON-serializable (a function, a RandomState) are not saved. They only affect
+    training.
 
     Raises:
-        InputError: class labels that are neither numbers nor text.
+        InputError: if the class labels are neither numbers nor text.
     """
     parameters = {name: _encode(value) for name, value in estimator.get_params().items() if _is_plain(value)}
     about: dict[str, Any] = {
@@ -59,10 +59,11 @@ def save_estimator(path: Path, estimator: Any) -> None:
 
 
 def load_estimator(path: Path, kind: type) -> Any:
-    """Read what `save_estimator` or `xpnet train` wrote: a model of class `kind` with NumPy's arrays.
+    """Load a model that `save_estimator` or `xpnet train` wrote, as an instance of the class `kind`.
 
     Raises:
-        InputError: no such file, truncated, changed since it was written, or a model of another class.
+        InputError: if the file does not exist, is truncated, was modified after it was written, or contains
+            a model of another class.
     """
     model = load_model(path)
     about = model.estimator or _describe_run(model)
@@ -90,7 +91,7 @@ def load_estimator(path: Path, kind: type) -> Any:
 
 
 def _describe_run(model: Model) -> dict[str, Any]:
-    """Return what an estimator would have saved about the network of a run."""
+    """Return what `save_estimator` would have written about the network of a run."""
     n_inputs, *hidden, n_outputs = model.mlp.sizes
     parameters: dict[str, Any] = {"hidden_layer_sizes": {"tuple": hidden}}
     if hidden:
@@ -112,7 +113,7 @@ def _describe_run(model: Model) -> dict[str, Any]:
 
 
 def _encode(value: Any) -> Any:
-    """Return the value in a form that JSON keeps apart: tuples from lists, numbers from text as keys."""
+    """Encode a value for JSON, such that `_decode` restores tuples and the types of dictionary keys."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, dict):

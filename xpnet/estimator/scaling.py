@@ -1,4 +1,4 @@
-"""Rows as `xpnet train` was given them, for a network that was trained on scaled ones."""
+"""Scaling of inputs and targets for a model that `xpnet train` trained on scaled data."""
 
 from typing import Any, NamedTuple
 
@@ -13,9 +13,9 @@ __all__ = ["Run", "ScaledRows", "unscale"]
 
 
 class Run(NamedTuple):
-    """What a model loaded from a run of `xpnet train` has beyond an estimator's own: see `training.Model`.
+    """The additional data of a model loaded from a run of `xpnet train`. See `training.Model`.
 
-    The numbers stay on the host: a prediction places them in the dtype of its rows.
+    Arrays are on the host. A prediction copies them to the device, in the dtype of its rows.
     """
 
     scaling: Scaling
@@ -25,10 +25,10 @@ class Run(NamedTuple):
 
 
 class ScaledRows:
-    """X (n, features) whose rows are scaled as they are taken: only the current chunk is a copy.
+    """X (n, features) whose rows are scaled when they are indexed. Only the current chunk is copied.
 
     Attributes:
-        dtype: of the network's parameters; integers are scaled in it.
+        dtype: dtype of the parameters, in which integers are scaled.
     """
 
     def __init__(self, X: Any, scaling: Scaling, dtype: Any, backend: Backend) -> None:
@@ -50,7 +50,7 @@ class ScaledRows:
 
 
 def unscale(Y: Any, scaling: Scaling, backend: Backend) -> Any:
-    """Return targets as stored, in the dtype of Y (n, outputs), for what the network answers."""
+    """Convert outputs of the network Y (n, outputs) to unscaled targets, in the dtype of Y."""
     shift, factor = _place(scaling, Y, backend)
     return Y / factor + shift
 

@@ -26,7 +26,7 @@ __all__ = ["SolverState", "minimize_in_batches"]
 
 @dataclass
 class SolverState:
-    """What a solver carries from one fit to the next: its settings, its vectors and its number of steps."""
+    """The state of a solver, which `warm_start` and `partial_fit` continue."""
 
     optimizer: Optimizer
     moments: Moments
@@ -46,19 +46,19 @@ def minimize_in_batches(
     tasks: Tasks,
     incremental: bool,
 ) -> Array:
-    """Train for `max_iter` epochs, or one, and return the parameters. The record goes into the estimator.
+    """Train for at most `max_iter` epochs. Return the parameters, and set the attributes of the estimator.
 
     Args:
-        theta: the initial parameters, consumed.
+        theta: the initial parameters, which may be overwritten.
         data: (X, Y) or (X, Y, weight).
-        rows: the rows of X to train on, None for all.
-        incremental: whether this is a `partial_fit`, which goes on with the same schedule.
+        rows: the rows of X to train on, or None for all rows.
+        incremental: whether this is a `partial_fit`, which trains for one epoch and continues the schedule.
 
     Raises:
-        DivergenceError: the loss is not finite, and early stopping does not keep better parameters.
+        DivergenceError: if the loss is not finite, unless early stopping has kept parameters.
     """
     n = data[0].shape[0] if rows is None else len(rows)
-    batch_size = _batch_size(estimator.batch_size, n)
+    batch_size = _find_batch_size(estimator.batch_size, n)
     solver = _resume(estimator, theta, backend, incremental)
     state = TrainState(theta, solver.moments, backend.asarray(0.0), step=solver.step)
     if estimator.early_stopping:
@@ -71,10 +71,10 @@ def minimize_in_batches(
         state,
         *data,
         backend=backend,
-        schedule=_schedule(estimator, solver, first, estimator.max_iter * math.ceil(n / batch_size)),
+        schedule=_make_schedule(estimator, solver, first, estimator.max_iter * math.ceil(n / batch_size)),
         n_epochs=n_epochs,
         batch_size=batch_size,
-        order=_order(estimator, n, rows),
+        order=_make_order(estimator, n, rows),
         clip_norm=estimator.clip_norm,
     )
     estimator.n_iter_ = 0
@@ -82,22 +82,22 @@ def minimize_in_batches(
         for _ in range(n_epochs):
             tasks.begin()
             record = next(records)
-            _note_loss(estimator, record.train_loss, n)
+            _record_loss(estimator, record.train_loss, n)
             if validation is not None:
                 scores = validation.evaluate(estimator, mlp, state.theta)
-                gained = _note_validation(estimator, *scores)
+                improved = _record_validation(estimator, *scores)
                 if estimator.early_stopping:
                     keep_if_best(state, -scores.score, record.epoch, backend=backend)
             if not estimator.early_stopping:
-                gained = _gained_loss(estimator)
-            estimator._no_improvement_count = 0 if gained else estimator._no_improvement_count + 1
+                improved = _update_best_loss(estimator)
+            estimator._no_improvement_count = 0 if improved else estimator._no_improvement_count + 1
             if _changes_rate(estimator, "invscaling"):
-                solver.learning_rate = _rate_by_samples(estimator)
-            stop = _stops(estimator, solver)
+                solver.learning_rate = _compute_rate(estimator)
+            stop = _should_stop(estimator, solver)
             if tasks.end(state.theta) or stop or incremental:
                 break
         else:
-            if estimator.learning_rate not in ("cosine", "one_cycle"):  # which are meant to end there
+            if estimator.learning_rate not in ("cosine", "one_cycle"):  # these schedules end at max_iter
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the "
                     "optimization hasn't converged yet.",
@@ -109,8 +109,8 @@ def minimize_in_batches(
     except DivergenceError:
         if not estimator.early_stopping or not math.isfinite(estimator.best_validation_score_):
             raise
-        _note_divergence(estimator, n)
-        vars(estimator).pop("_optimizer", None)  # nothing finite to go on with
+        _record_divergence(estimator, n)
+        vars(estimator).pop("_optimizer", None)  # its moments are not finite
         restore_best(state, backend=backend)
         return state.theta
     solver.moments, solver.step = state.moments, state.step
@@ -120,9 +120,9 @@ def minimize_in_batches(
 
 
 def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -> SolverState:
-    """Return the optimizer's state: as the fit before left it, if it can go on, or at its beginning."""
+    """Return the solver state of the previous fit if the optimizer is the same, else a new one."""
     xp: Any = backend.xp
-    optimizer = _optimizer(estimator)
+    optimizer = _make_optimizer(estimator)
     fresh = SolverState(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
     old = getattr(estimator, "_optimizer", None)
     if old is None or type(old.optimizer) is not type(optimizer) or len(old.moments) != len(fresh.moments):
@@ -134,7 +134,7 @@ def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -
     return SolverState(optimizer, moments, old.step, rate)
 
 
-def _optimizer(estimator: Any) -> Optimizer:
+def _make_optimizer(estimator: Any) -> Optimizer:
     e = estimator
     if e.solver == "sgd":
         return SGD(e.momentum, nesterov=e.nesterovs_momentum and e.momentum > 0.0, velocity=True)
@@ -145,7 +145,7 @@ def _optimizer(estimator: Any) -> Optimizer:
     return RMSprop(epsilon=e.epsilon)
 
 
-def _batch_size(batch_size: int | str, n: int) -> int:
+def _find_batch_size(batch_size: int | str, n: int) -> int:
     if isinstance(batch_size, str):
         return min(200, n)
     if batch_size > n:
@@ -156,8 +156,8 @@ def _batch_size(batch_size: int | str, n: int) -> int:
     return int(min(batch_size, n))
 
 
-def _schedule(estimator: Any, solver: SolverState, first: int, total: int) -> Schedule:
-    """Return the learning rate by the optimizer's step; `first` steps were taken before this schedule."""
+def _make_schedule(estimator: Any, solver: SolverState, first: int, total: int) -> Schedule:
+    """Return the learning rate as a function of the step. The schedule starts after step `first`."""
     kind, peak = estimator.learning_rate, estimator.learning_rate_init
     if callable(kind):
         return lambda t: float(kind(t - first))
@@ -167,16 +167,16 @@ def _schedule(estimator: Any, solver: SolverState, first: int, total: int) -> Sc
 
 
 def _changes_rate(estimator: Any, kind: str) -> bool:
-    # scikit-learn's Adam does not know of these schedules.
+    # scikit-learn ignores these schedules with Adam.
     return bool(estimator.learning_rate == kind and estimator.solver != "adam")
 
 
-def _rate_by_samples(estimator: Any) -> float:
+def _compute_rate(estimator: Any) -> float:
     return float(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
 
 
-def _order(estimator: Any, n: int, rows: NDArray[np.int64] | None) -> Order:
-    """Return scikit-learn's shuffles: each permutes the order of the epoch before."""
+def _make_order(estimator: Any, n: int, rows: NDArray[np.int64] | None) -> Order:
+    """Return the shuffles of scikit-learn: each permutes the order of the previous epoch."""
 
     def order(_: int, epoch: int) -> NDArray[np.int64] | None:
         nonlocal rows
@@ -189,45 +189,48 @@ def _order(estimator: Any, n: int, rows: NDArray[np.int64] | None) -> Order:
     return order
 
 
-def _note_loss(estimator: Any, loss: float, n: int) -> None:
+def _record_loss(estimator: Any, loss: float, n: int) -> None:
     estimator.n_iter_ += 1
     estimator.t_ += n
     estimator.loss_ = loss
     estimator.loss_curve_.append(loss)
-    _say(estimator, f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+    _print(estimator, f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
 
 
-def _gained_loss(estimator: Any) -> bool:
-    """Whether the training loss gained `tol` on the best so far, which is brought up to date."""
-    gained = not estimator.loss_ > estimator.best_loss_ - estimator.tol
+def _update_best_loss(estimator: Any) -> bool:
+    """Update the best training loss. Return whether it improved by at least `tol`."""
+    improved = not estimator.loss_ > estimator.best_loss_ - estimator.tol
     estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
-    return gained
+    return improved
 
 
-def _note_validation(estimator: Any, loss: float, score: float) -> bool:
-    """Record both. Return whether the score gained `tol` on the best so far."""
+def _record_validation(estimator: Any, loss: float, score: float) -> bool:
+    """Record the validation loss and score. Return whether the score improved by at least `tol`."""
     estimator.validation_loss_curve_.append(loss)
     estimator.validation_scores_.append(score)
-    _say(estimator, f"Validation score: {score:f}")
-    gained = not score < estimator.best_validation_score_ + estimator.tol
+    _print(estimator, f"Validation score: {score:f}")
+    improved = not score < estimator.best_validation_score_ + estimator.tol
     if score > estimator.best_validation_score_:
         estimator.best_validation_score_ = score
-    return gained
+    return improved
 
 
-def _note_divergence(estimator: Any, n: int) -> None:
-    _note_loss(estimator, math.nan, n)
-    _note_validation(estimator, math.nan, math.nan)
+def _record_divergence(estimator: Any, n: int) -> None:
+    _record_loss(estimator, math.nan, n)
+    _record_validation(estimator, math.nan, math.nan)
     warnings.warn(
-        f"Training diverged in iteration {estimator.n_iter_}: the parameters of the best validation score "
-        "are kept. Scale the features, or try a smaller learning_rate_init, or clip_norm=1.0",
+        f"Training diverged in iteration {estimator.n_iter_}. The parameters with the best validation score "
+        "are kept. Scale the features, or try a smaller learning_rate_init or clip_norm=1.0",
         ConvergenceWarning,
         stacklevel=2,
     )
 
 
-def _stops(estimator: Any, solver: SolverState) -> bool:
-    """Whether there was no gain for more than `n_iter_no_change` epochs and no smaller step to be tried."""
+def _should_stop(estimator: Any, solver: SolverState) -> bool:
+    """Return whether to stop because there was no improvement for more than `n_iter_no_change` epochs.
+
+    With the schedule "adaptive", reduce the learning rate instead until it is too small.
+    """
     if not estimator._no_improvement_count > estimator.n_iter_no_change:
         return False
     what = "Validation score" if estimator.early_stopping else "Training loss"
@@ -245,10 +248,10 @@ def _stops(estimator: Any, solver: SolverState) -> bool:
         message += f" Setting learning rate to {solver.learning_rate:f}"
         estimator._no_improvement_count = 0
         stop = False
-    _say(estimator, message)
+    _print(estimator, message)
     return stop
 
 
-def _say(estimator: Any, line: str) -> None:
+def _print(estimator: Any, line: str) -> None:
     if estimator.verbose and estimator.verbose != "progress":
         print(line)

@@ -1,4 +1,4 @@
-"""The rows a fit does not train on, and how good the network is on them after each epoch."""
+"""The validation set of a fit, and its evaluation after each epoch."""
 
 import math
 from copy import copy
@@ -23,12 +23,12 @@ class Validation:
     """The validation set of a fit.
 
     Attributes:
-        X: (n, features), or the whole X of the fit if `rows` picks from it.
-        Y: the network's targets for the rows of the validation set.
-        y: the user's targets for them, on `y_home`.
+        X: (n, features), or the X of the fit if `rows` selects the validation set from it.
+        Y: the targets of the network.
+        y: the targets as the user passed them, on `y_home`.
         weight: (n_validation,) sample weights or None.
-        rows: index array (n_validation,) into X, or None.
-        backend: where all but y live.
+        rows: index array (n_validation,) into X, or None for all rows.
+        backend: the backend of everything except y.
     """
 
     X: Any
@@ -40,9 +40,9 @@ class Validation:
     backend: Backend
 
     def evaluate(self, estimator: Any, mlp: MLP, theta: Array) -> Evaluation:
-        """Return the mean loss without penalty, and the accuracy, R², or what `scoring` says.
+        """Return the mean loss, without the penalty, and the score: accuracy, R² or that of `scoring`.
 
-        The score is NaN for a network that has diverged.
+        The score is NaN if the network has diverged.
         """
         found = evaluate(
             mlp,
@@ -59,7 +59,7 @@ class Validation:
         return found._replace(score=self._score_with_scikit_learn(estimator, mlp, theta))
 
     def _score_with_scikit_learn(self, estimator: Any, mlp: MLP, theta: Array) -> float:
-        """Return the score of a copy of the model on the host, where scikit-learn's metrics compute."""
+        """Return the score that `scoring` gives a copy of the model on the host."""
         model = copy(estimator)
         for name in ("_skl_callbacks", "feature_names_in_"):
             vars(model).pop(name, None)
@@ -80,11 +80,11 @@ class Validation:
 
 
 def read_held_out(estimator: Any, data: Any, given: Sample) -> Sample:
-    """Check `validation_data` and return it where the network computes.
+    """Check `validation_data` and return it on the backend that computes.
 
     Raises:
-        ValueError: not (X, y) or (X, y, sample_weight); what `fit` does not take; elsewhere than the data of
-            the fit; sparse where that is dense, or dense where it is sparse.
+        ValueError: as in `fit`; if it is not (X, y) or (X, y, sample_weight); if its place is not that of the
+            training data; or if only one of the two is sparse.
     """
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
@@ -92,23 +92,23 @@ def read_held_out(estimator: Any, data: Any, given: Sample) -> Sample:
     held = read_sample(estimator, X, y, weight, reset=False)
     if held.backend.place != given.backend.place:
         raise ValueError(
-            f"validation_data is {describe_place(held.backend.place)}, the data to train on "
-            f"{describe_place(given.backend.place)}: expected both in one place"
+            f"validation_data is {describe_place(held.backend.place)}, the training data is "
+            f"{describe_place(given.backend.place)}: expected both to have the same library and device"
         )
     if issparse(held.X) != issparse(given.X):
-        raise ValueError("validation_data: expected a sparse X if that of the fit is, and only then")
+        raise ValueError("validation_data: expected X to be sparse if the X of the fit is, else dense")
     return held
 
 
 def take_rows(x: Any, rows: Any, home: Backend) -> Any:
-    """Return the rows of x, a sparse matrix or an array on `home`, that an index array there names."""
+    """Return the rows of x, a sparse matrix or an array on `home`, that the index array `rows` selects."""
     return x[rows] if home.name == "numpy" else home.xp.take(x, rows, axis=0)
 
 
 def _is_right(estimator: Any, z: Any, Y: Any, xp: Any) -> Any:
-    """Return for each row (n,) whether all its predicted labels are right."""
+    """Return (n,) whether all predicted labels of each row are correct."""
     if estimator.out_activation_ == "softmax":
         return xp.argmax(z, axis=1) == Y
     if estimator.classes_.shape[0] == 1:
-        return xp.all(Y < 0.5, axis=1)  # the prediction is always the only class there is
+        return xp.all(Y < 0.5, axis=1)  # the prediction is always the only class
     return xp.all((z > 0.0) == (Y > 0.5), axis=1)

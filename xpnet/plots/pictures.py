@@ -181,7 +181,7 @@ def prediction(
     for k in range(K):
         if k in (predicted, true_class) or p[k] >= 0.01:
             words = _probability(p[k], 1) + (", true class" if k == true_class else "")
-            # A probability above one half is that of the predicted class: there is room within its blue bar.
+            # Only the predicted class can be above one half. The text then fits into its blue bar.
             side, space, colour = ("right", -1, "white") if p[k] > 0.5 else ("left", 1, INK)
             bars.text(100 * p[k] + space, k, words, ha=side, va="center_baseline", fontsize=9, color=colour)
     bars.set_xlim(0, 100)

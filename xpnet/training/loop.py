@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, Namespace, Schedule
 from xpnet.backends import Backend
-from xpnet.data.batches import CHUNK, Order, shuffle, slices
+from xpnet.data.batches import CHUNK, Order, make_slices, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import (
@@ -35,7 +35,15 @@ from xpnet.training.scores import Evaluation
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
 
-__all__ = ["Best", "Epoch", "TrainState", "epochs", "explain_divergence", "gradient_in_chunks", "start"]
+__all__ = [
+    "Best",
+    "Epoch",
+    "TrainState",
+    "compute_gradient_in_chunks",
+    "epochs",
+    "explain_divergence",
+    "start",
+]
 
 
 class Best(NamedTuple):
@@ -207,7 +215,7 @@ def epochs(
                 state.learning_rate = schedule(state.step + 1)
                 coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
                 if in_chunks:
-                    loss, g = gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
                     state.theta, state.moments = compiled_update(state.theta, state.moments, g, coefficients)
                     state.loss_sum = state.loss_sum + loss * n
                 else:
@@ -231,7 +239,7 @@ def epochs(
             if rows.min() < 0 or rows.max() >= n:
                 raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
         visited = n if rows is None else len(rows)
-        train_on(rows, slices(visited, batch_size or n)[first:])
+        train_on(rows, make_slices(visited, batch_size or n)[first:])
 
         train_loss = float(state.loss_sum) / visited
         elapsed = time.perf_counter() - began
@@ -251,7 +259,7 @@ def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceEr
     )
 
 
-def gradient_in_chunks(
+def compute_gradient_in_chunks(
     gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], xp: Any
 ) -> tuple[Array, Array]:
     """Return the loss and the gradient over all rows, as the weighted mean over chunks of rows.
@@ -263,7 +271,7 @@ def gradient_in_chunks(
     n = data[0].shape[0]
     loss: Any = 0.0
     g: Any = None
-    for chunk in slices(n, CHUNK):
+    for chunk in make_slices(n, CHUNK):
         rows = tuple(array[chunk, ...] for array in data)
         if len(data) == 2:
             share = rows[0].shape[0] / n

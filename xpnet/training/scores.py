@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.data.batches import CHUNK, slices
+from xpnet.data.batches import CHUNK, make_slices
 from xpnet.maths.mlp import MLP
 
 __all__ = ["Evaluation", "accuracy", "evaluate", "forward_in_chunks", "predict", "r2"]
@@ -42,7 +42,7 @@ def forward_in_chunks(
     """
     xp: Any = backend.xp
     size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
-    for chunk in slices(X.shape[0] if rows is None else rows.shape[0], size):
+    for chunk in make_slices(X.shape[0] if rows is None else rows.shape[0], size):
         part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
         part = xp.astype(part, layers[0][0].dtype, copy=False)
         yield chunk, mlp.forward_layers(layers, part, xp=xp)[-1]

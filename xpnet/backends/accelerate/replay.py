@@ -75,7 +75,7 @@ class Replay:
         return is_checkable and (not fixed.is_confirmed or self.n_steps >= self.check_at)
 
     def _check(self, fixed: "_Fixed") -> "_Fixed | None":
-        """Return what the step at hand is to run. None: the step as written."""
+        """Return the recording that the current step replays, or None to run the step as written."""
         now: _Fixed | None = fixed
         try:
             change = fixed.fix_again()
