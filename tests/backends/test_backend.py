@@ -103,7 +103,7 @@ def test_what_is_read_back_belongs_to_the_reader(backend):
 
 def test_a_device_answers_how_much_memory_is_free(backend):
     backend.synchronize()
-    free = backend.free_bytes()
+    free = backend.count_free_bytes()
     assert free is None or free > 0
 
 
@@ -185,8 +185,8 @@ def test_auto_says_what_keeps_the_libraries_from_the_gpu(driver, monkeypatch, ca
 def test_auto_takes_the_first_library_that_can_use_the_gpu(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(cuda, "explain_missing_driver", lambda: None)
-    problem = classmethod(lambda library, device: None if library.name == "torch" else "broken")
-    monkeypatch.setattr(Backend, "problem", problem)
+    find_problem = classmethod(lambda library, device: None if library.name == "torch" else "broken")
+    monkeypatch.setattr(Backend, "find_problem", find_problem)
     backend = resolve("auto")
     assert (backend.name, backend.device_name) == ("torch", "cuda")
 
@@ -205,7 +205,7 @@ def test_a_working_cupy_is_taken_first(device, fake_cupy):
     assert (backend.name, backend.xp) == ("cupy", fake_cupy.compat)
     assert (backend.device.index, backend.device.used) == (device == "cuda:1", True)
     assert backend.block is None
-    assert backend.free_bytes() == 2**30
+    assert backend.count_free_bytes() == 2**30
     assert backend.asarray([1.0]).dtype == np.float64
 
 

@@ -87,13 +87,13 @@ class Backend:
         try:
             import_module(cls.namespace)
         except Exception as error:  # a broken installation may raise anything
-            return f"cannot be imported ({_first_line(error)}): {cls.remedy}"
+            return f"cannot be imported ({_summarize(error)}): {cls.remedy}"
         try:
             backend = cls.bind(device_name, "float32")
         except InputError as error:
             return str(error)
         except Exception as error:  # each library raises another exception for a missing device
-            return f"no such device ({_first_line(error)}): {cls.remedy}"
+            return f"no such device ({_summarize(error)}): {cls.remedy}"
         return backend._test_gpu() if on_gpu else None
 
     def _test_gpu(self) -> str | None:
@@ -105,7 +105,7 @@ class Backend:
             if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
                 return "the GPU computes wrong results"
         except Exception as error:  # as above
-            return f"there is a GPU, but it cannot run kernels ({_first_line(error)}): {self.remedy}"
+            return f"there is a GPU, but it cannot run kernels ({_summarize(error)}): {self.remedy}"
         return None
 
     @staticmethod
@@ -221,7 +221,7 @@ class Backend:
         """The backend for predictions. Its namespace may be faster for rows as short as these."""
         return self
 
-    def free_bytes(self) -> int | None:
+    def count_free_bytes(self) -> int | None:
         """Return the free memory of the device in bytes, or None if it is unknown."""
         if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -250,6 +250,6 @@ def split_device(device_name: str) -> tuple[str, int]:
     return kind, int(number or 0)
 
 
-def _first_line(error: Exception) -> str:
+def _summarize(error: Exception) -> str:
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

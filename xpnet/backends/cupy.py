@@ -65,5 +65,5 @@ class CuPy(Backend):
 
         return Replay(step, self.xp, capture_with_cupy, steps_per_epoch)
 
-    def free_bytes(self) -> int | None:
+    def count_free_bytes(self) -> int | None:
         return int(self.device.mem_info[0])

@@ -57,7 +57,7 @@ class Jax(Backend):
     ) -> Callable[..., Any]:
         return self.compile(super().compile_step(step, n_steps, steps_per_epoch), donate=(0,))
 
-    def free_bytes(self) -> int | None:
+    def count_free_bytes(self) -> int | None:
         if stats := self.device.memory_stats():
             return int(stats["bytes_limit"] - stats["bytes_in_use"])
-        return super().free_bytes()
+        return super().count_free_bytes()

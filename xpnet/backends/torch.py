@@ -55,7 +55,7 @@ class Torch(Backend):
 
         return Replay(step, self.xp, capture_with_torch, steps_per_epoch)
 
-    def free_bytes(self) -> int | None:
+    def count_free_bytes(self) -> int | None:
         if self.is_on_gpu:
             return int(import_module("torch").cuda.mem_get_info(self.device)[0])
-        return super().free_bytes()
+        return super().count_free_bytes()

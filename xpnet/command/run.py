@@ -267,7 +267,7 @@ def _explain_memory(mlp: MLP, optimizer: Any, dataset: Dataset, options: Options
     rows = options.batch_size or min(CHUNK, len(dataset.X_train))
     data = dataset.X_train.size + dataset.X_test.size
     needed = itemsize * (n_vectors * mlp.layout.n_parameters + data + 2 * max(rows, CHUNK) * sum(mlp.sizes))
-    free = backend.free_bytes()
+    free = backend.count_free_bytes()
     has = "" if free is None else f", {free:,} bytes are free"
     return (
         f"{backend.name} on {backend.device_name} is out of memory: "

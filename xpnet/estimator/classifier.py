@@ -40,7 +40,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
 
     The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
-    results for the same `random_state`. The list below describes the extensions, and repeats some parameters
+    results for the same `random_state`. The list below describes the extensions and repeats some parameters
     of scikit-learn. The others are documented there.
 
     Args:
@@ -53,10 +53,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         alpha: strength of the L2 penalty alpha/2 Σ W², which is divided by the number of rows in the batch
             or by the sum of their weights.
         batch_size: number of rows per step. "auto" is min(200, n_samples).
-        learning_rate: learning rate schedule. "invscaling" and "adaptive" have no effect on "adam" and
-            "lbfgs". "cosine" and "one_cycle" span `max_iter` epochs and have their peak at
-            `learning_rate_init`. A callable returns the learning rate for the step t = 1, 2, ... of the fit.
-            Consecutive calls of `partial_fit` continue the count.
+        learning_rate: "constant", "invscaling", "adaptive", "cosine", "one_cycle" or a callable. "invscaling"
+            and "adaptive" have no effect on "adam" and "lbfgs". "cosine" and "one_cycle" span `max_iter`
+            epochs, with the peak `learning_rate_init`. A callable returns the learning rate for the step
+            t = 1, 2, ... of the fit. Consecutive calls of `partial_fit` continue the count.
         max_iter: maximum number of epochs, or of iterations for "lbfgs".
         early_stopping: whether to hold out `validation_fraction` of the rows, stratified, and to stop when
             the validation score has not improved by at least `tol` for `n_iter_no_change` consecutive
@@ -79,8 +79,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     Attributes:
         classes_: (n_classes,) class labels in ascending order, on the device of X. Text labels are a NumPy
             array.
-        coefs_: list of weight matrices (fan_in, fan_out), in the dtype of X.
-        intercepts_: list of bias vectors (fan_out,), in the dtype of X.
+        coefs_: list of weight matrices (fan_in, fan_out), in the dtype of X, on the device that computes.
+        intercepts_: list of bias vectors (fan_out,), likewise.
         loss_: mean loss of the last epoch, with the penalty. Each row's loss is capped at -log ε, where ε is
             the machine epsilon.
         best_loss_: lowest `loss_` of all epochs. None if `early_stopping=True`.

@@ -147,7 +147,7 @@ class MLP:
                 l2 = self.l2 * (total / some) / some
         layers = self.layout.split(theta, xp=xp)
         *hs, z = self.forward_layers(layers, X, xp=xp)
-        loss, dz = self._loss(z, Y, share, xp)
+        loss, dz = self._compute_loss(z, Y, share, xp)
         if self.l2:
             weights = theta[: self.layout.n_weights]
             loss = loss + 0.5 * l2 * xp.matmul(weights, weights)
@@ -174,7 +174,7 @@ class MLP:
             outputs.append(forward(affine(outputs[-1], W, b, xp=xp), xp=xp))
         return [*outputs, affine(outputs[-1], *layers[-1], xp=xp)]
 
-    def _loss(self, z: Array, Y: Array, share: Array | float, xp: Namespace) -> tuple[Array, Array]:
+    def _compute_loss(self, z: Array, Y: Array, share: Array | float, xp: Namespace) -> tuple[Array, Array]:
         loss_and_grad = self.criterion.loss_and_grad
         if self.label_smoothing:
             return loss_and_grad(z, Y, share, xp=xp, label_smoothing=self.label_smoothing)

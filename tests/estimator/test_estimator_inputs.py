@@ -1,4 +1,4 @@
-"""Where an array lives is asked when it comes in, and not again."""
+"""The library and the device of an array are determined when it is read, and not again."""
 
 import numpy as np
 import pytest
