@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from xpnet.backends import Backend as Backend
     from xpnet.backends import resolve as resolve
-    from xpnet.data import load as load
+    from xpnet.data.loading import load as load
     from xpnet.estimator import MLPClassifier as MLPClassifier
     from xpnet.estimator import MLPRegressor as MLPRegressor
     from xpnet.maths import losses as losses
@@ -37,7 +37,7 @@ _MODULES = {
     "RMSprop": "maths.optimizers",
     "epochs": "training",
     "evaluate": "training",
-    "load": "data",
+    "load": "data.loading",
     "losses": "maths",
     "ops": "maths",
     "predict": "training",

@@ -12,7 +12,7 @@ from xpnet.backends import resolve
 from xpnet.command.cli import main
 from xpnet.command.formats import format_count, format_percent
 from xpnet.command.options import Options
-from xpnet.data import load
+from xpnet.data.loading import load
 from xpnet.errors import find_nearest
 from xpnet.training.checkpoint import load_state, save_state
 

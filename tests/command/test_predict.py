@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from xpnet import MLPClassifier, MLPRegressor
 from xpnet.command.cli import main
-from xpnet.data import Scaling, load
+from xpnet.data.dataset import Scaling
+from xpnet.data.loading import load
 from xpnet.maths.mlp import MLP
 from xpnet.training.model import Model, save_model
 

@@ -18,7 +18,7 @@ from xpnet.backends import LIBRARIES
 from xpnet.command.options import Options
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import load_recipe, recipe_names
-from xpnet.data import load
+from xpnet.data.loading import load
 from xpnet.maths.mlp import MLP
 from xpnet.training.model import load_model
 

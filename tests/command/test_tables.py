@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from xpnet.command.cli import main
-from xpnet.data import load
+from xpnet.data.loading import load
 
 
 def penguins(n=90, seed=0):

@@ -14,8 +14,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from xpnet.data import Columns, load
+from xpnet.data.columns import Columns
 from xpnet.data.delimited import MISSING
+from xpnet.data.loading import load
 from xpnet.data.table import read_csv, read_rows
 from xpnet.errors import InputError
 

@@ -19,8 +19,9 @@ from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from xpnet.data import NAMES, download, load, mnist
+from xpnet.data import download, mnist
 from xpnet.data.idx import read_idx
+from xpnet.data.loading import NAMES, load
 from xpnet.errors import InputError
 
 REAL_MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"

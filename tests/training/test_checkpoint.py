@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from xpnet.backends import resolve
-from xpnet.data import Scaling
+from xpnet.data.dataset import Scaling
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.training.checkpoint import load_state, read_about, save_state

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 from xpnet.backends import DTYPES, LIBRARIES
 from xpnet.command.options import OPTIMIZERS, Options
 from xpnet.command.recipes import recipe_names
-from xpnet.data import NAMES
+from xpnet.data.loading import NAMES
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.ops import ACTIVATIONS

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from xpnet._typing import Array
 from xpnet.backends import Backend
 from xpnet.command.options import Options
-from xpnet.data import Dataset, Scaling
 from xpnet.data.batches import hold_out, one_hot
+from xpnet.data.dataset import Dataset, Scaling
 from xpnet.errors import InputError
 from xpnet.maths.mlp import MLP
 

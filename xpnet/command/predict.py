@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import resolve
-from xpnet.data import Columns, Scaling
+from xpnet.data.columns import Columns
+from xpnet.data.dataset import Scaling
+from xpnet.data.loading import TEXT_FILES
 from xpnet.data.pictures import SUFFIXES, read_picture
-from xpnet.data.table import TEXT_FILES, read_rows
+from xpnet.data.table import read_rows
 from xpnet.errors import InputError
 from xpnet.training.model import Model, load_model
 from xpnet.training.scores import predict

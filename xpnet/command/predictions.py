@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.data import Scaling
+from xpnet.data.dataset import Scaling
 from xpnet.maths.mlp import MLP
 from xpnet.training import predict
 

@@ -24,7 +24,7 @@ from xpnet.command.formats import (
 from xpnet.command.options import Options
 from xpnet.command.parts import Parts
 from xpnet.command.predictions import Predictions, class_scores, class_table, predict_rows
-from xpnet.data import Dataset
+from xpnet.data.dataset import Dataset
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.model import Model, save_model

@@ -29,8 +29,9 @@ from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
 from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
-from xpnet.data import Dataset, load
 from xpnet.data.batches import CHUNK, shuffle
+from xpnet.data.dataset import Dataset
+from xpnet.data.loading import load
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.mlp import MLP

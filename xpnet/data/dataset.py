@@ -1,12 +1,13 @@
 """What a data set is to the rest of xpnet, whichever file it came from."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.columns import Columns
+if TYPE_CHECKING:
+    from xpnet.data.columns import Columns
 
 __all__ = ["Dataset", "Scaling"]
 
@@ -61,5 +62,5 @@ class Dataset:
     scaling: Scaling
     target_scaling: Scaling | None = None
     labels: NDArray[Any] | None = None
-    columns: Columns | None = None
+    columns: "Columns | None" = None
     notes: tuple[str, ...] = ()

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from xpnet.data.columns import Column, Columns
 from xpnet.data.delimited import Table, read_table
 from xpnet.data.layout import Layout, detect_layout, is_number
+from xpnet.data.loading import TEXT_FILES
 from xpnet.data.npz import read_arrays
 from xpnet.data.raw import Raw, check_numbers
 from xpnet.errors import InputError, choose, format_count
 
-__all__ = ["TEXT_FILES", "read_csv", "read_rows"]
-
-TEXT_FILES = (".csv", ".tsv")
+__all__ = ["read_csv", "read_rows"]
 
 
 def read_csv(path: str | Path, target: str | None = None) -> Raw:

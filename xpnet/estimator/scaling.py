@@ -7,7 +7,7 @@ from scipy.sparse import issparse
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.data import Scaling
+from xpnet.data.dataset import Scaling
 
 __all__ = ["Run", "ScaledRows", "unscale"]
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data import Scaling
+from xpnet.data.dataset import Scaling
 from xpnet.errors import InputError
 from xpnet.maths.losses import quantile
 from xpnet.maths.mlp import MLP

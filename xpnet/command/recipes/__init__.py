@@ -19,7 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from xpnet.command.formats import format_percent
 from xpnet.command.options import DEPENDENTS, NEUTRAL, Options, update_names
-from xpnet.data import NAMES
+from xpnet.data.loading import NAMES
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import LOSSES
 
