@@ -203,7 +203,7 @@ def test_a_model_of_version_1_is_read(path, kind):
 
 def test_a_checkpoint_of_an_earlier_version_continues_but_does_not_predict(path):
     save_state(path, a_state(), ABOUT, backend=resolve("cpu"))
-    with pytest.raises(InputError, match=rf"{path.name}: .*finish the run first, with xpnet train --resume"):
+    with pytest.raises(InputError, match=rf"{path.name}: .*Finish the run first: xpnet train --resume"):
         load_model(path)
     assert load_state(path, backend=resolve("cpu"))[1] == ABOUT
 

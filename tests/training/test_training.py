@@ -353,7 +353,7 @@ def test_a_record_tells_where_the_run_stands(numpy64):
         ({"batch_size": 1798}, "batch_size: expected 1 to 1797"),
         ({"clip_norm": 0.0}, "clip_norm: expected a number above 0"),
         ({"clip_norm": math.nan}, "clip_norm"),
-        ({"patience": 2}, "keeping the best parameters: expected validation data"),
+        ({"patience": 2}, "keeping the best parameters requires validation data"),
         ({"patience": 0}, "patience: expected at least 1, got 0"),
     ],
 )
