@@ -148,22 +148,22 @@ def test_importing_xpnet_loads_numpy_and_array_api_compat_at_most():
     assert set(loaded) - sys.stdlib_module_names <= {"xpnet", "numpy", "array_api_compat"}
 
 
-def test_importing_xpnet_takes_about_as_long_as_importing_numpy():
-    # With every public name loaded; alone, a third of it. The best of up to twenty, against NumPy in the same
-    # process and in the processor's time: the machine may be slow or busy.
+def test_importing_xpnet_takes_at_most_80_milliseconds():
+    # What xpnet adds to NumPy, with every public name loaded, has to fit as well. In the processor's time and
+    # the best of up to twenty: the machine may be busy.
     code = (
         "import json, time; t = time.process_time()\n"
-        "import xpnet; plain = time.process_time() - t; t = time.process_time()\n"
-        "import numpy; whole = time.process_time() - t; t = time.process_time()\n"
+        "import xpnet; plain = time.process_time() - t\n"
+        "import numpy; t = time.process_time()\n"
         f"public = [getattr(xpnet, name) for name in {LIGHT_NAMES}]\n"
-        "print(json.dumps([plain / whole, (time.process_time() - t) / whole]))"
+        "print(json.dumps([plain, time.process_time() - t]))"
     )
     best = [math.inf, math.inf]
     for _ in range(20):
         best = list(map(min, best, in_a_new_python(code)))
-        if best[0] <= 1 / 3 and best[1] <= 1.25:
+        if max(best) <= 0.080:
             return
-    pytest.fail(f"import xpnet took {best[0]:.2f} of NumPy's time, its public names {best[1]:.2f}")
+    pytest.fail(f"import xpnet took {best[0]:.3f} s, its public names on top of NumPy {best[1]:.3f} s")
 
 
 def test_every_public_name_is_there():
