@@ -375,7 +375,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """Load a model that `save` or `xpnet train` wrote. Its fitted attributes are NumPy arrays.
 
         The model of a run of `xpnet train` takes unscaled rows and scales them itself. Calling `fit` trains
-        it from scratch, without scaling. If the run used `--loss logistic_cross_entropy` with more than two
+        it from scratch, without scaling. If its table had text columns or missing values, the rows must be
+        encoded as in training; `xpnet predict` does that. If the run used `--loss logistic_cross_entropy` with more than two
         classes (one-vs-all), the probabilities of a row do not sum to 1.
 
         Args:
