@@ -376,8 +376,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
         The model of a run of `xpnet train` takes unscaled rows and scales them itself. Calling `fit` trains
         it from scratch, without scaling. If its table had text columns or missing values, the rows must be
-        encoded as in training; `xpnet predict` does that. If the run used `--loss logistic_cross_entropy` with
-        more than two classes (one-vs-all), the probabilities of a row do not sum to 1.
+        encoded as in training, which `xpnet predict` does. If the run used `--loss logistic_cross_entropy`
+        with more than two classes (one-vs-all), the probabilities of a row do not sum to 1.
 
         Args:
             path: a model file, or the folder of a run. If the run is unfinished, its last checkpoint is
