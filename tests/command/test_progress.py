@@ -5,6 +5,7 @@ import json
 import os
 import re
 import struct
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -106,11 +107,16 @@ def test_a_run_on_a_real_terminal(small):
         "from xpnet.command.cli import main\n"
         "sys.exit(main('train --device cpu --data small.npz --epochs 3 --out run'.split()))"
     )
-    pid, fd = pty.fork()
-    if pid == 0:
-        resize(0, 80)
-        os.environ |= {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"}
-        os.execv(sys.executable, [sys.executable, "-c", code])
+    fd, terminal = pty.openpty()
+    resize(terminal, 80)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"},
+    )
+    os.close(terminal)
     output = b""
     while True:
         try:
@@ -121,7 +127,7 @@ def test_a_run_on_a_real_terminal(small):
             break
         output += piece
     os.close(fd)
-    assert os.waitpid(pid, 0)[1] == 0, output
+    assert process.wait() == 0, output
     shown = [frame for frame in frames(output.decode()) if frame.startswith("epoch ")]
     assert len(shown) > 3
     assert max(map(len, shown)) <= 80
