@@ -176,3 +176,18 @@ def test_a_run_that_predicts_numbers_has_no_classes(train, here):
     np.savez(here / "numbers.npz", X=rng.normal(size=(40, 3)), y=rng.normal(size=40))
     assert "precision" not in train("--data numbers.npz --loss squared_error --epochs 1 --out run").out
     assert not [key for key in metrics(here / "run") if key.endswith("per_class")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", None),
+        ("--l2 0.01", "includes L2 penalty,"),
+        ("--label-smoothing 0.1 --l2 0.01", "includes label smoothing and L2 penalty,"),
+    ],
+)
+def test_the_table_names_what_its_loss_leaves_out(train, options, said):
+    out = train(f"--epochs 1 --hidden 5 {options}").out
+    lines = [line for line in out.splitlines() if "loss during training" in line]
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]

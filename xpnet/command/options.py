@@ -150,6 +150,12 @@ class Options:
         return self.keep == "best" or (self.keep is None and self.patience is not None)
 
     @property
+    def loss_extras(self) -> list[str]:
+        """Names of what is part of the training loss, but not of an evaluation's."""
+        extras = {"label smoothing": self.label_smoothing, "L2 penalty": self.l2}
+        return [name for name, value in extras.items() if value]
+
+    @property
     def activations(self) -> str | tuple[str, ...]:
         """One name for all hidden layers, or one for each."""
         return self.activation[0] if len(self.activation) == 1 else self.activation

@@ -151,7 +151,7 @@ def write_results(
     _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     if not options.quiet:
         table = class_table(predictions.part, per_class) if 0 < len(per_class) <= MOST_CLASSES else ""
-        _print_table(results, score, table)
+        _print_table(results, score, table, options.loss_extras)
     if find_spec("matplotlib") is not None:
         _save_pictures(folder, options, dataset, mlp, state, history, predictions, backend)
     elif not options.quiet:
@@ -178,9 +178,7 @@ def _save_pictures(
     classes, picture, figures = dataset.classes, dataset.picture, {}
     if history:
         kept = state.best.epoch if options.keeps_best and state.best is not None else None
-        extras = {"label smoothing": options.label_smoothing, "L2 penalty": options.l2}
-        includes = [name for name, value in extras.items() if value]
-        figures["curves"] = plots.curves(history, kept=kept, loss_includes=includes)
+        figures["curves"] = plots.curves(history, kept=kept, loss_includes=options.loss_extras)
     if classes is None:
         figures["regression"] = plots.regression(y, predicted, part=part)
     else:
@@ -205,11 +203,13 @@ def _save_pictures(
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def _print_table(results: dict[str, Evaluation], score: str, per_class: str) -> None:
+def _print_table(results: dict[str, Evaluation], score: str, per_class: str, loss_extras: list[str]) -> None:
     print()
     print(" " * 10 + "".join(f"{name:>12}" for name in results))
     print(f"{'loss':<10}" + "".join(f"{format_loss(result.loss):>12}" for result in results.values()))
     print(f"{score:<10}" + "".join(f"{format_score(result.score, score):>12}" for result in results.values()))
+    if loss_extras:
+        print(f"(The loss during training includes {' and '.join(loss_extras)}, this one does not.)")
     if per_class:
         print(f"\n{per_class}")
     print(flush=True)
