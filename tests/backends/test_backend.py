@@ -3,6 +3,7 @@
 import logging
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -133,9 +134,7 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(arguments, words):
 @pytest.mark.parametrize(
     ("device", "library", "words"),
     [
-        ("cuda", "numpy", "numpy: has no CUDA device"),
         ("cpu:1", "numpy", "numpy has no device 'cpu:1', only cpu"),
-        ("cpu", "cupy", "cupy has no device 'cpu', only cuda"),
         ("device9", "array_api_strict", "Did you mean 'device[12]'.*Choose from cpu"),
         ("cpu:x", "torch", "expected a number after the colon"),
         ("nowhere", "torch", "torch: no such device"),
@@ -289,3 +288,23 @@ def test_a_library_knows_its_version_or_its_remedy(name):
         assert library.find_problem("cpu") == f"not installed: {library.remedy}"
     else:
         assert library.find_version() == pytest.importorskip(name).__version__
+
+
+@pytest.mark.parametrize(("device", "library", "only"), [("cuda", "numpy", "cpu"), ("cpu", "cupy", "cuda")])
+def test_a_device_that_no_installation_brings(device, library, only):
+    # Not "pip install ...": that would not help.
+    words = f"backend {library} and device {device} contradict each other: {library} computes only on {only}"
+    with pytest.raises(InputError, match=words):
+        resolve(device, library)
+
+
+def test_only_cupy_is_distributed_under_other_names(monkeypatch):
+    def version(name):
+        if name == "cupy-cuda13x":
+            return "14.2.0"
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    monkeypatch.setattr(backend_module, "find_spec", lambda name: object())
+    assert LIBRARIES["cupy"].find_version() == "14.2.0"
+    assert LIBRARIES["torch"].find_version() == "unknown version"

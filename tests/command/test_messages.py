@@ -308,3 +308,10 @@ def test_threads_of_another_library_are_refused(train, small):
     result = train("--data small.npz --threads 2 --backend array_api_strict")
     message = "error: --threads works with the backend numpy only, this run uses array_api_strict\n"
     assert (result.status, result.err) == (2, message)
+
+
+def test_an_option_in_front_of_its_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--quiet", "train"])
+    assert ended.value.code == 2
+    assert re.match(r"error: --quiet belongs after the command: .* train --quiet\n", capsys.readouterr().err)

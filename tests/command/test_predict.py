@@ -621,7 +621,7 @@ def test_a_killed_run_predicts(models, predict, tmp_path):
         status, out, err = predict(run, "rows.npy")
         assert status == 0
         assert [set(found) for *_, found in answers(out)] == [{"plus", "minus"}] * 2
-        assert re.search(r"unfinished run, \d+ of 100000 epochs", err)
+        assert re.search(r"unfinished run, \d+ of 100,000 epochs", err)
         (run / "checkpoint.safetensors").write_bytes(first)
     assert "unfinished run, 0 of" in err
 

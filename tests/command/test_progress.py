@@ -58,7 +58,7 @@ def terminal(monkeypatch):
         os.close(end)
 
 
-def run(n_epochs, *, stop=None, score="accuracy", value=1.0, **options):
+def run(n_epochs, *, stop=None, score="accuracy", value=1.0, validates=True, **options):
     """Show the progress of a run of 1,000 rows in batches of 100, stopped after the epoch `stop`."""
     state = TrainState(np.zeros(1), (), np.array(0.0))
     with Progress(Options(epochs=n_epochs, batch_size=100, **options), 1000, state) as progress:
@@ -67,9 +67,9 @@ def run(n_epochs, *, stop=None, score="accuracy", value=1.0, **options):
                 state.batch = batch
                 progress.advance(state)
             state.epoch, state.batch = epoch, 0
-            progress.show(
-                Epoch(epoch, 10 * epoch, 0.5 / epoch, 0.1, 2.0 * epoch, 500.0, Evaluation(1.0, value)), score
-            )
+            evaluation = Evaluation(1.0, value) if validates else None
+            record = Epoch(epoch, 10 * epoch, 0.5 / epoch, 0.1, 2.0 * epoch, 500.0, evaluation)
+            progress.show(record, score, 0.25)
 
 
 @pytest.fixture
@@ -187,3 +187,11 @@ def test_quiet_is_quiet_on_a_terminal_too(terminal, capsys):
     run(3, quiet=True)
     assert screen.getvalue() == ""
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_validation_data_the_training_score_is_shown(capsys):
+    run(2, validates=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/2: 2.0 s, loss 0.5000, training accuracy 25.00 %",
+        "epoch 2/2: 4.0 s, loss 0.2500, training accuracy 25.00 %",
+    ]

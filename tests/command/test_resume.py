@@ -231,6 +231,17 @@ def test_a_finished_run_finishes_again(train, tmp_path, options):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == len(kept[1])
 
 
+def test_a_finished_run_that_is_stopped_again_has_no_old_model(train, tmp_path, monkeypatch):
+    # `xpnet predict` would take it for the result.
+    train("--data data.npz --batch-size 7 --epochs 1 --out run")
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)
+        with pytest.raises(Stop):
+            train("--resume run --epochs 5")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_more_epochs_may_be_asked_for(train, tmp_path):
     options = "--data data.npz --schedule constant"
     train(f"{options} --epochs 7 --out long")

@@ -160,3 +160,14 @@ def test_the_numbers_that_reach_the_network_are_those_it_was_trained_on(train, t
     ) / 90
     assert len(data.y_train) == 72
     assert is_right.mean() == pytest.approx(expected)
+
+
+def test_rows_of_text_without_a_header_are_all_predicted(train, here, capsys):
+    rng = np.random.default_rng(0)
+    rows = [(a, b, "p" if a == "a" else "q") for a, b in rng.choice(["a", "b", "c"], (60, 2)).tolist()]
+    (here / "letters.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    assert train("--data letters.csv --epochs 100 --out run --quiet").status == 0
+    (here / "new.csv").write_text("a,b\nb,a\na,a\n")
+    assert main(["predict", "run", "new.csv", "--json", "--top", "1"]) == 0
+    found = [json.loads(line)["classes"][0]["class"] for line in capsys.readouterr().out.splitlines()]
+    assert found == ["p", "q", "p"]

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 
-from xpnet import MLPClassifier, MLPRegressor, load
+from xpnet import MLPClassifier, MLPRegressor, load, resolve
 from xpnet.command.cli import main
 from xpnet.errors import InputError
 
@@ -374,3 +374,14 @@ def test_a_run_of_version_1_is_loaded(tmp_path):
     write_version_1(tmp_path / "model.safetensors", "xpnet model", LAYERS | scaling, about)
     model = MLPClassifier.load(tmp_path)
     assert model.predict(255 * np.eye(3)).tolist() == [str(k) for k in Z.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_rows_that_are_scaled_already_are_warned_about_in_python(runs, library):
+    pytest.importorskip(library)
+    backend = resolve("cpu", library, "float64")
+    model = loaded(runs, "digits").to_device(library)
+    X = backend.asarray(rows(runs, "digits")[0].astype("float64"))
+    model.predict(X)
+    with pytest.warns(UserWarning, match="expected values from 0 to 16, as in training, found 0 to 1"):
+        model.predict(X / 16.0)

@@ -45,6 +45,7 @@ class Backend:
     name: ClassVar[str]
     namespace: ClassVar[str]
     remedy: ClassVar[str]
+    distributions: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     promotes: ClassVar[bool] = False
 
@@ -66,7 +67,7 @@ class Backend:
             return None
         from importlib.metadata import PackageNotFoundError, version  # as slow to import as all of xpnet
 
-        for distribution in (cls.name, "cupy-cuda12x", "cupy-cuda13x"):
+        for distribution in (cls.name, *cls.distributions):
             try:
                 return version(distribution)
             except PackageNotFoundError:

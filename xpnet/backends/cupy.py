@@ -22,6 +22,7 @@ class CuPy(Backend):
     namespace = "array_api_compat.cupy"
     # [ctk] installs the CUDA headers and cuBLAS. Without them CuPy can be imported but cannot compute.
     remedy = 'pip install "cupy-cuda13x[ctk]", or "cupy-cuda12x[ctk]" for CUDA 12'
+    distributions = ("cupy-cuda12x", "cupy-cuda13x")
     devices = ("cuda",)
     promotes = True
 

@@ -41,6 +41,16 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
     candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
+    kind = device.partition(":")[0]
+    if (
+        backend is not None
+        and kind in ("cpu", "cuda")
+        and kind not in (devices := LIBRARIES[backend].devices)
+    ):
+        raise InputError(
+            f"backend {backend} and device {device} contradict each other: {backend} computes only on "
+            f"{' and '.join(devices)}. Leave one of them out"
+        )
     if device == "auto":
         device = _choose_device(candidates)
     if backend is None:

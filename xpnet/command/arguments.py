@@ -172,7 +172,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="file",
-        help="picture, folder of pictures, or rows as they were trained on (.npy, .npz, .csv)",
+        help="picture, folder of pictures, or rows with their values as stored (.npy, .npz, .csv, .tsv)",
     )
     parser.add_argument(
         "--top",
@@ -188,7 +188,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-prepared", metavar="DIR", help="save each picture as the network gets it, as PNG"
     )
-    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:1 (default: cpu, or auto with --backend)")
     parser.add_argument("--backend", help=f"{', '.join(LIBRARIES)} (default: as train)")
 
 

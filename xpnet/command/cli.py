@@ -139,6 +139,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         if not options:
             parser.error(f"unexpected argument {unknown[0]!r}")
         valid = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+        if options[0] in valid:
+            parser.error(f"{options[0]} belongs after the command: {parser.prog} {options[0]}")
         nearest = find_nearest(options[0], valid)
         hint = "" if nearest is None else f". Did you mean {nearest!r}?"
         parser.error(f"unknown option {options[0]!r}{hint}")

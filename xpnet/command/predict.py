@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from xpnet.backends import resolve
 from xpnet.data.columns import Columns
-from xpnet.data.dataset import Scaling
 from xpnet.data.loading import TEXT_FILES
 from xpnet.data.pictures import SUFFIXES, read_picture
 from xpnet.data.table import read_rows
@@ -59,10 +58,11 @@ def predict_files(arguments: argparse.Namespace) -> int:
     model = load_model(Path(arguments.model))
     if model.unfinished is not None:
         done, planned = model.unfinished
-        _warn(f"{arguments.model}: unfinished run, {done} of {planned} epochs: taking its checkpoint")
+        _warn(f"{arguments.model}: unfinished run, {done:,} of {planned:,} epochs: taking its checkpoint")
     if arguments.save_prepared is not None and model.picture is None:
         raise InputError(f"--save-prepared: {arguments.model} was not trained on pictures")
-    backend = resolve(arguments.device, arguments.backend, str(model.theta.dtype))
+    device = arguments.device or ("cpu" if arguments.backend is None else "auto")
+    backend = resolve(device, arguments.backend, str(model.theta.dtype))
     theta = backend.asarray(model.theta)
     folder = None if arguments.save_prepared is None else PreparedPictures(Path(arguments.save_prepared))
     status = 0
@@ -139,7 +139,8 @@ def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tu
             _warn(f"{file}: {note}")
         if model.scaling is None:
             return X.astype(dtype), None
-        _check_range(file, X, model.scaling)
+        if problem := model.scaling.find_problem(X):
+            _warn(f"{file}: {problem}")
         return model.scaling(X, dtype), None
     if Path(file).is_dir():
         raise InputError(f"{file}: expected pictures in this folder ({', '.join(SUFFIXES)}), found none")
@@ -153,19 +154,6 @@ def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tu
         folder.save(file, pixels.reshape(model.picture))
     # Pictures were scaled to 0 ... 1 for training, whatever range their files had.
     return (pixels / 255.0).astype(dtype)[np.newaxis], doubt
-
-
-def _check_range(file: str, X: NDArray[Any], scaling: Scaling) -> None:
-    """Warn if rows look scaled to another range than those of training, which were 0 ... highest."""
-    if scaling.factor.size > 1 or scaling.shift.any():
-        return
-    lowest, highest, trained = float(X.min()), float(X.max()), 1 / float(scaling.factor[0])
-    if (X.dtype.kind == "f" and 0 < highest <= 1 < trained) or highest > 2 * trained:
-        _warn(
-            f"{file}: expected values from 0 to {trained:g}, as in training, found {lowest:g} to "
-            f"{highest:g}: the predictions are probably wrong. Give the values as stored, because the model "
-            "scales them itself"
-        )
 
 
 def _make_writer(arguments: argparse.Namespace, model: Model, out: TextIO) -> Callable[[Prediction], None]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
+from xpnet.command.formats import format_percent
 from xpnet.data.dataset import Scaling
 from xpnet.maths.mlp import MLP
 from xpnet.training import predict
@@ -94,4 +95,4 @@ def class_table(part: str, scores: Sequence[dict[str, Any]]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
+    return "-" if share is None else format_percent(share)

@@ -32,7 +32,7 @@ class Progress:
 
     def __init__(self, options: Options, n: int, state: TrainState) -> None:
         self.n, self.batch_size, self.n_epochs = n, options.batch_size or n, options.epochs
-        self.validation = ""
+        self.score = ""
         self.last_line, self.pending = state.epoch, ""
         self.time_of_loss = time.monotonic()
         self.bar = None if options.quiet else _make_bar(self.n_epochs * n, self._count_rows(state))
@@ -57,16 +57,16 @@ class Progress:
             loss = float(state.loss_sum) / min(state.batch * self.batch_size, self.n)
             self._redraw(state.epoch + 1, f"loss {format_loss(loss)}")
 
-    def show(self, record: Epoch, score: str) -> None:
-        """Show the loss and the validation score of an epoch that is finished."""
-        if record.validation is not None:
-            self.validation = f", validation {score} {format_score(record.validation.score, score)}"
+    def show(self, record: Epoch, score: str, train_score: float) -> None:
+        """Show the loss and the score of an epoch that is finished: on validation data if there is any."""
+        if record.validation is None:
+            self.score = f", training {score} {format_score(train_score, score)}"
+        else:
+            self.score = f", validation {score} {format_score(record.validation.score, score)}"
         loss = f"loss {format_loss(record.train_loss)}"
         self._redraw(record.epoch, loss)
         if self.prints_lines:
-            self.pending = (
-                f"epoch {record.epoch}/{self.n_epochs}: {record.seconds:.1f} s, {loss}{self.validation}"
-            )
+            self.pending = f"epoch {record.epoch}/{self.n_epochs}: {record.seconds:.1f} s, {loss}{self.score}"
             # The last line is printed at the end, wherever training stops.
             if record.epoch >= self.last_line + -(-self.n_epochs // MOST_LINES):
                 self.last_line = record.epoch
@@ -80,7 +80,7 @@ class Progress:
         if self.bar is None:
             return
         self.bar.set_description_str(f"epoch {epoch}/{self.n_epochs}", refresh=False)
-        self.bar.set_postfix_str(loss + self.validation, refresh=False)
+        self.bar.set_postfix_str(loss + self.score, refresh=False)
         shown = self.bar.format_dict
         for bar_format in BARS:
             self.bar.bar_format = bar_format

@@ -112,6 +112,9 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 if not options.quiet:
                     print_finished(resume, state, options)
                 return True
+            (resume / "model.safetensors").unlink(
+                missing_ok=True
+            )  # until the run ends, its checkpoint predicts
             folder = resume
         about["model"] = describe(make_model(dataset, mlp, backend.to_numpy(state.theta), parts))
         history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
@@ -159,7 +162,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
             for record in records:
                 train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
                 history.append(record.to_dict(score) | {f"train_{score}": train_score})
-                progress.show(record, score)
+                progress.show(record, score, train_score)
                 save()
         if options.keeps_best:
             restore_best(state, backend=backend)

@@ -30,6 +30,19 @@ class Scaling(NamedTuple):
         scaled *= self.factor.astype(exact)
         return scaled.astype(dtype, copy=False)
 
+    def find_problem(self, X: Any, *, xp: Any = np) -> str | None:
+        """Return what is wrong with rows of pictures X (n, d) that look scaled to another range, or None."""
+        if self.factor.size > 1 or self.shift.any():
+            return None
+        lowest, highest, trained = float(xp.min(X)), float(xp.max(X)), 1 / float(self.factor[0])
+        is_scaled = xp.isdtype(X.dtype, "real floating") and 0 < highest <= 1 < trained
+        if not is_scaled and highest <= 2 * trained:
+            return None
+        return (
+            f"expected values from 0 to {trained:g}, as in training, found {lowest:g} to {highest:g}: the "
+            "predictions are probably wrong. Give the values as stored, because the model scales them itself"
+        )
+
     def undo(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Return values as stored for values X (n, d) as trained on."""
         return X / self.factor + self.shift

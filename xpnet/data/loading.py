@@ -20,7 +20,7 @@ __all__ = ["NAMES", "TEXT_FILES", "load"]
 
 NAMES = ("digits", "mnist", "fashion-mnist", "mnist-5000")
 TEXT_FILES = (".csv", ".tsv")
-ENDINGS = (*TEXT_FILES, ".mat", ".npz")
+ENDINGS = (".csv", ".mat", ".npz", ".tsv")
 
 
 def load(

@@ -115,6 +115,8 @@ def _read_text_rows(path: str | Path, columns: Columns) -> tuple[NDArray[np.floa
         _check_names(layout)
     place = f"{path}: line {layout.line}"
     found, kinds, notes = columns.match(place, len(layout.first), layout.first if has_header else None)
+    if names is None and any(layout.first[c.position] in (c.categories or ()) for c in found.columns):
+        has_header = False  # the first line holds a value of the table that was trained on: it is a row
     table = read_table(layout, has_header=has_header, kinds=kinds)
     for column in found.columns:
         missing = np.isnan(table.values[:, column.position])

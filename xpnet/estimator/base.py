@@ -1,6 +1,7 @@
 """The base class of the classifier and the regressor: fitting, prediction, saving and loading."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from numbers import Integral, Real
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
@@ -330,6 +332,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
         if self._run is not None:
+            if not issparse(X) and (problem := self._run.scaling.find_problem(X, xp=backend.xp)):
+                warnings.warn(problem, stacklevel=3)
             X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         xp: Any = backend.xp

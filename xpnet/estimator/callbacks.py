@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from xpnet._typing import Array
 from xpnet.backends import Backend

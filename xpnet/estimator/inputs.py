@@ -4,7 +4,8 @@ scikit-learn checks host data (lists, NumPy, pandas, SciPy sparse). An array of 
 its device, with a few reductions. If one of them fails, a copy on the host is passed to scikit-learn, which
 raises its usual error.
 
-Only this module determines the library and the device of an array. It returns arrays with their backends.
+Only this module determines the library and the device of what a user passes. It returns arrays with their
+backends.
 """
 
 import math

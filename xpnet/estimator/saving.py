@@ -74,7 +74,7 @@ def load_estimator(path: Path, kind: type) -> Any:
         )
     if model.unfinished is not None:
         done, planned = model.unfinished
-        warnings.warn(f"{path}: the run is unfinished, {done} of {planned} epochs", stacklevel=3)
+        warnings.warn(f"{path}: the run is unfinished, {done:,} of {planned:,} epochs", stacklevel=3)
     estimator = kind(**{name: _decode(value) for name, value in about["parameters"].items()})
     estimator._random_state = check_random_state(estimator.random_state)
     layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)

@@ -24,7 +24,7 @@ INITIALIZERS = (
 
 
 def draw(
-    name: str, rng: np.random.Generator | np.random.RandomState, fan_in: int, fan_out: int
+    name: str, rng: "np.random.Generator | np.random.RandomState", fan_in: int, fan_out: int
 ) -> NDArray[np.float64]:
     """Draw one weight matrix (fan_in, fan_out), float64.
 

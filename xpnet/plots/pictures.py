@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xpnet.errors import InputError
+from xpnet.errors import InputError, format_count
 from xpnet.plots.shared import (
     BLUE,
     INK,
     ORANGE,
     at_least_one,
-    counted,
     indices,
     new_figure,
     percent,
@@ -113,7 +112,7 @@ def mistakes(
     predicted, confidence = p.argmax(axis=1), p.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:n]
-    pictures = counted(len(true), f"{part} picture".strip())
+    pictures = format_count(len(true), f"{part} picture".strip())
     if not worst.size:
         figure = new_figure(4.8, 1.4)
         figure.text(0.5, 0.5, f"No mistakes in {pictures}", ha="center", va="center", color=INK)
@@ -126,7 +125,7 @@ def mistakes(
         ]
         for row in worst
     ]
-    heading = f"{counted(len(wrong), 'mistake')} in {pictures}"
+    heading = f"{format_count(len(wrong), 'mistake')} in {pictures}"
     if len(worst) < len(wrong):
         heading = f"The {len(worst):,} most confident of {heading}"
     figure, grid = gallery(titles, heading)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from xpnet.errors import InputError
+from xpnet.errors import InputError, format_count
 from xpnet.plots.shared import (
     BLUE,
     INK,
     at_least_one,
-    counted,
     describe,
     indices,
     new_figure,
@@ -19,6 +18,7 @@ from xpnet.plots.shared import (
     percent,
     short,
 )
+from xpnet.training.scores import r2
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def confusion(
     ax.set_xlabel("predicted class", color=INK)
     ax.set_ylabel("true class", color=INK)
     right, n = int(np.trace(counts)), len(true)
-    what = counted(n, f"{part} row".strip())
+    what = format_count(n, f"{part} row".strip())
     ax.set_title(f"{right:,} of {what} correct ({percent(right / max(n, 1))})", color=INK, fontsize=11)
     return ax.figure.figure
 
@@ -137,7 +137,7 @@ def regression(
 
     rows, as_hexagons = min(K, n), len(true) > MOST_DOTS
     figure = new_figure(8.6, 4.0 * rows + (1.1 if as_hexagons else 0.3))
-    heading = counted(len(true), f"{part} row".strip())
+    heading = format_count(len(true), f"{part} row".strip())
     heading += "" if rows == K else f", first {rows} of {K:,} outputs"
     figure.suptitle(heading, color=INK, fontsize=11)
     hexagons = []
@@ -157,7 +157,8 @@ def regression(
         left.set(xlim=ends, ylim=ends)
         right.axhline(0, color=INK, linewidth=1, linestyle="--")
         error = np.abs(y - p)
-        title = f"{name}R² {_r2(y, p):.4f}, mean absolute error {number(error.mean())}"
+        score = r2(y[:, None], p[:, None], None, xp=np)
+        title = f"{name}R² {score:.4f}, mean absolute error {number(error.mean())}"
         describe(left, title, "true value", "predicted value")
         title = f"{name}Largest absolute error {number(error.max())}"
         describe(right, title, "predicted value", "residual (true − predicted)")
@@ -183,9 +184,3 @@ def _share_shades(figure: "Figure", grid: Any, hexagons: Sequence[Any]) -> None:
     bar.set_label("rows in a hexagon (log scale)", color=INK, fontsize=9)
     bar.ax.tick_params(labelcolor=INK, labelsize=9)
     bar.outline.set_visible(False)
-
-
-def _r2(y: NDArray[np.float64], p: NDArray[np.float64]) -> float:
-    """Return R² of one output as `xpnet.evaluate` does: where all targets are equal, 1 if met, else 0."""
-    residuals, spread = float(((y - p) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
-    return 1.0 - residuals / spread if spread else float(residuals == 0.0)

@@ -18,7 +18,6 @@ __all__ = [
     "INK",
     "ORANGE",
     "at_least_one",
-    "counted",
     "describe",
     "indices",
     "new_figure",
@@ -84,11 +83,6 @@ def short(names: Sequence[str]) -> list[str]:
 def percent(share: float, digits: int = 2) -> str:
     """Return `share` (0 ... 1) as in 97.50 %; the space does not break."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def counted(n: int, noun: str) -> str:
-    """Return as in '1 picture' and '10,000 pictures'."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def number(value: float) -> str:
