@@ -1,4 +1,4 @@
-"""The house rules that no other test would notice: who imports whom, and what an import costs."""
+"""The rules of the package that no other test would notice: who imports whom, and what an import costs."""
 
 import ast
 import json
@@ -14,8 +14,8 @@ from xpnet._typing import Namespace
 
 ROOT = Path(xpnet.__file__).parent
 
-# From the foundation up. A file may import from the storeys below its own, and from its own folder.
-STOREYS = [
+# From the foundation up. A file may import from the layers below its own, and from its own folder.
+LAYERS = [
     {"_typing", "errors"},
     {"maths"},
     {"backends"},
@@ -25,7 +25,7 @@ STOREYS = [
     {"command"},
     {"__main__"},
 ]
-HEIGHT = {room: height for height, storey in enumerate(STOREYS) for room in storey}
+HEIGHT = {folder: height for height, layer in enumerate(LAYERS) for folder in layer}
 LIBRARIES = {"cupy", "torch", "jax", "array_api_strict"}
 
 
@@ -38,14 +38,14 @@ def sources():
     ]
 
 
-def files_of(*rooms):
-    """Return a mark that runs a test on each file of these rooms, or of all."""
+def files_of(*folders):
+    """Return a mark that runs a test on each file of these folders, or of all."""
     return pytest.mark.parametrize(
-        ("room", "path", "tree"),
+        ("folder", "path", "tree"),
         [
             pytest.param(*s, id=s[1].relative_to(ROOT).as_posix())
             for s in sources()
-            if not rooms or s[0] in rooms
+            if not folders or s[0] in folders
         ],
     )
 
@@ -75,21 +75,21 @@ def xp_functions(tree):
     }
 
 
-def test_the_package_is_these_rooms():
-    assert {room for room, _, _ in sources()} == set(HEIGHT)
+def test_the_package_is_these_folders():
+    assert {folder for folder, _, _ in sources()} == set(HEIGHT)
 
 
 @each_file
-def test_imports_point_one_way(room, path, tree):
+def test_imports_point_one_way(folder, path, tree):
     for name in imports(tree):
         parts = name.split(".")
-        if parts[0] == "xpnet" and len(parts) > 1 and parts[1] in HEIGHT and parts[1] != room:
-            assert HEIGHT[parts[1]] < HEIGHT[room], f"{path.name} must not import {name}"
+        if parts[0] == "xpnet" and len(parts) > 1 and parts[1] in HEIGHT and parts[1] != folder:
+            assert HEIGHT[parts[1]] < HEIGHT[folder], f"{path.name} must not import {name}"
 
 
 @each_file
-def test_only_the_backends_name_array_libraries(room, path, tree):
-    if room == "backends":
+def test_only_the_backends_name_array_libraries(folder, path, tree):
+    if folder == "backends":
         return
     named = {name.split(".")[0] for name in imports(tree)}
     for node in ast.walk(tree):
@@ -101,7 +101,7 @@ def test_only_the_backends_name_array_libraries(room, path, tree):
 
 
 @files_of("maths")
-def test_the_mathematics_cannot_know_where_it_runs(room, path, tree):
+def test_the_mathematics_cannot_know_where_it_runs(folder, path, tree):
     outside = {name.split(".")[0] for name in imports(tree)} - sys.stdlib_module_names - {"xpnet"}
     assert outside <= ({"numpy"} if path.name in ("mlp.py", "initializers.py") else set())
     products = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.MatMult)]
@@ -120,7 +120,7 @@ def test_of_the_network_only_the_initial_weights_are_made_with_numpy():
 
 def test_the_namespace_lists_just_what_is_called():
     called = set().union(
-        *(xp_functions(tree) for room, _, tree in sources() if room in ("maths", "training"))
+        *(xp_functions(tree) for folder, _, tree in sources() if folder in ("maths", "training"))
     )
     listed = {name for name in vars(Namespace) if not name.startswith("_")}
     assert called == listed
@@ -175,8 +175,8 @@ def test_every_public_name_is_there():
 
 
 @each_file
-def test_all_lists_the_public_names(room, path, tree):
-    if all(isinstance(node, ast.Expr) for node in tree.body) or room == "__main__":
+def test_all_lists_the_public_names(folder, path, tree):
+    if all(isinstance(node, ast.Expr) for node in tree.body) or folder == "__main__":
         return  # a docstring, and nothing to list
     listed, defined = set(), set()
     for node in tree.body:
