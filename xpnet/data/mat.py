@@ -1,6 +1,7 @@
 """MATLAB files of the `ex4data1.mat` kind: a matrix `X` with one example in each row, and labels `y`."""
 
 import math
+import warnings
 import zlib
 from pathlib import Path
 
@@ -29,7 +30,10 @@ def read_mat(path: str | Path) -> Raw:
     from scipy.io.matlab import MatReadError
 
     try:
-        variables = loadmat(path)
+        with warnings.catch_warnings():
+            # SciPy warns of what it will make of a sparse matrix, which is refused below.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            variables = loadmat(path)
     except NotImplementedError:
         raise InputError(f"{path}: expected a MATLAB file up to version 7: save it with -v7") from None
     except (OSError, EOFError, ValueError, TypeError, LookupError, MatReadError, zlib.error) as error:
