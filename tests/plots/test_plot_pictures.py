@@ -4,6 +4,7 @@ import string
 
 import numpy as np
 import pytest
+from class_names import DIGITS, FASHION, LONG, PERCENT
 from sklearn.datasets import load_digits
 
 from xpnet.errors import InputError
@@ -12,22 +13,6 @@ from xpnet.plots import examples, mistakes, prediction
 pytest.importorskip("matplotlib")
 from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
-
-PERCENT = "\N{NO-BREAK SPACE}%"
-DIGITS = tuple("0123456789")
-FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-LONG = tuple(f"{c} is a class with quite a long name indeed" for c in string.ascii_lowercase)
 
 
 def test_the_worst_mistakes_come_first(judged):

@@ -4,6 +4,7 @@ import string
 
 import numpy as np
 import pytest
+from class_names import DIGITS, FASHION, LONG, PERCENT
 from sklearn.metrics import accuracy_score, confusion_matrix, mean_absolute_error, r2_score, recall_score
 
 from xpnet.errors import InputError
@@ -11,22 +12,6 @@ from xpnet.plots import confusion, curves, regression
 
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
-
-PERCENT = "\N{NO-BREAK SPACE}%"
-DIGITS = tuple("0123456789")
-FASHION = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-LONG = tuple(f"{c} is a class with quite a long name indeed" for c in string.ascii_lowercase)
 
 
 def test_figures_draw_on_the_axes_given(assert_readable, judged):

@@ -4,13 +4,14 @@ Each library has one module here and one entry in `LIBRARIES`.
 """
 
 from xpnet.backends.backend import DTYPES, Backend
-from xpnet.backends.lookup import LIBRARIES, backend_of, library_of, resolve, to_host
+from xpnet.backends.lookup import LIBRARIES, backend_of, check_contradiction, library_of, resolve, to_host
 
 __all__ = [
     "DTYPES",
     "LIBRARIES",
     "Backend",
     "backend_of",
+    "check_contradiction",
     "library_of",
     "resolve",
     "to_host",

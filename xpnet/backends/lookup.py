@@ -15,7 +15,7 @@ from xpnet.backends.numpy import NumPy
 from xpnet.backends.torch import Torch
 from xpnet.errors import BackendError, InputError, choose
 
-__all__ = ["LIBRARIES", "backend_of", "library_of", "resolve", "to_host"]
+__all__ = ["LIBRARIES", "backend_of", "check_contradiction", "library_of", "resolve", "to_host"]
 
 LIBRARIES: dict[str, type[Backend]] = {
     library.name: library for library in (NumPy, CuPy, Torch, Jax, ArrayAPIStrict)
@@ -41,16 +41,8 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
     candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
-    kind = device.partition(":")[0]
-    if (
-        backend is not None
-        and kind in ("cpu", "cuda")
-        and kind not in (devices := LIBRARIES[backend].devices)
-    ):
-        raise InputError(
-            f"backend {backend} and device {device} contradict each other: {backend} computes only on "
-            f"{' and '.join(devices)}. Leave one of them out"
-        )
+    if backend is not None:
+        check_contradiction(device, backend)
     if device == "auto":
         device = _choose_device(candidates)
     if backend is None:
@@ -66,6 +58,20 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
             return library.bind(device, dtype)
     remedy = "" if device == "cpu" else "\nTo compute on the CPU, choose the device cpu (--device cpu)"
     raise BackendError(f"device {device!r} is not usable:{_format_problems(problems)}{remedy}")
+
+
+def check_contradiction(device: str, backend: str, *, prefix: str = "") -> None:
+    """Raise InputError if no installation of the library could compute on this kind of device.
+
+    Args:
+        prefix: `--` if the user gave both as options.
+    """
+    kind, devices = device.partition(":")[0], LIBRARIES[backend].devices
+    if kind in ("cpu", "cuda") and kind not in devices:
+        raise InputError(
+            f"{prefix}backend {backend} and {prefix}device {device} contradict each other: "
+            f"{backend} computes only on {' and '.join(devices)}. Leave one of them out"
+        )
 
 
 def _choose_device(candidates: list[type[Backend]]) -> str:

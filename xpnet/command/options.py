@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from xpnet._typing import Schedule
-from xpnet.backends import DTYPES, LIBRARIES
+from xpnet.backends import DTYPES, LIBRARIES, check_contradiction
 from xpnet.errors import InputError, choose
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.mlp import MLP
@@ -135,14 +135,8 @@ class Options:
         kind = self.device.partition(":")[0]
         if self.backend is None or kind == "gpu":  # a library may have devices of other names
             choose("device", kind, ("auto", "cpu", "cuda", "cuda:N"))
-        if self.backend is None:
-            return
-        devices = LIBRARIES[choose("backend", self.backend, LIBRARIES)].devices
-        if kind in ("cpu", "cuda") and kind not in devices:
-            raise InputError(
-                f"--backend {self.backend} and --device {self.device} contradict each other: "
-                f"{self.backend} computes only on {' and '.join(devices)}. Leave one of them out"
-            )
+        if self.backend is not None:
+            check_contradiction(self.device, choose("backend", self.backend, LIBRARIES), prefix="--")
 
     @property
     def keeps_best(self) -> bool:

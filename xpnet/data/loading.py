@@ -20,7 +20,7 @@ __all__ = ["NAMES", "TEXT_FILES", "load"]
 
 NAMES = ("digits", "mnist", "fashion-mnist", "mnist-5000")
 TEXT_FILES = (".csv", ".tsv")
-ENDINGS = (".csv", ".mat", ".npz", ".tsv")
+ENDINGS = sorted((*TEXT_FILES, ".mat", ".npz"))
 
 
 def load(

@@ -1,11 +1,13 @@
 """Validation around the training loop: evaluate each epoch, keep the best parameters, and stop early.
 
-records = epochs(mlp, optimizer, state, X, Y, ...)
-records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))
-records = keep_best(records, state, backend=backend)
-for record in stop_early(records, state, patience=5):
-...
-restore_best(state, backend=backend)
+    records = epochs(mlp, optimizer, state, X, Y, ...)
+    records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))
+    records = keep_best(records, state, backend=backend)
+    for record in stop_early(records, state, patience=5):
+        ...
+    restore_best(state, backend=backend)
+
+Each wrapper passes the records on; what it keeps is in the state.
 """
 
 import math
@@ -64,12 +66,10 @@ def is_out_of_patience(state: TrainState, patience: int) -> bool:
     return state.best is not None and state.epoch - state.best.epoch >= patience
 
 
-def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backend) -> bool:
-    """Copy the parameters to `state.best` if `value` is the lowest so far. Return whether it is."""
-    is_best = state.best is None or value < state.best.value
-    if is_best:
+def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backend) -> None:
+    """Copy the parameters to `state.best` if `value` is the lowest so far."""
+    if state.best is None or value < state.best.value:
         state.best = Best(backend.copy(state.theta), value, epoch)
-    return is_best
 
 
 def restore_best(state: TrainState, *, backend: Backend) -> None:
