@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from places import Place
+from places import Place, find_places, find_problem
 
-from xpnet.backends import LIBRARIES, resolve
+from xpnet.backends import resolve
 from xpnet.backends.jax import Jax
 from xpnet.command.cli import main
 
@@ -26,18 +26,28 @@ class Eager(Jax):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: test on the GPU, too")
+    parser.addoption(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="cpu: without the GPU; cuda: skip, and say why, where a library cannot use it (default: auto)",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "reads_nothing: looks at no value, so it runs on torch-meta, too")
 
 
+def pytest_report_header(config):
+    usable = [place for place in find_places(config) if place.device == "cuda" and not find_problem(place)]
+    gpus = [f", {place} on {place.library.bind('cuda', 'float32').hardware}" for place in usable]
+    return f"devices: cpu{''.join(gpus)}"
+
+
 def pytest_generate_tests(metafunc):
     if "place" in metafunc.fixturenames:
-        devices = {"cpu", metafunc.config.getoption("device")}
         left_out = set() if metafunc.definition.get_closest_marker("reads_nothing") else {Place.TORCH_META}
-        places = [p for p in Place if devices >= {p.value[2]} & {"cpu", "cuda"} and p not in left_out]
+        places = [place for place in find_places(metafunc.config) if place not in left_out]
         metafunc.parametrize("place", places, ids=str)
 
 
@@ -45,7 +55,7 @@ def pytest_generate_tests(metafunc):
 def backend(place):
     """An xpnet backend on this place, float64 where the place has it."""
     _, library, device, dtype = place.value
-    if problem := LIBRARIES[library].find_problem(device):
+    if problem := find_problem(place):
         pytest.skip(f"{library}: {problem}")
     backend = resolve(device, library, dtype)
     if place is Place.JAX_EAGER:
@@ -65,6 +75,16 @@ def lend(place, backend):
         return array
 
     return lend
+
+
+@pytest.fixture
+def cupy_backend(pytestconfig):
+    """CuPy in float64, for tests that no other library can run."""
+    if Place.CUPY not in find_places(pytestconfig):
+        pytest.skip("needs CuPy and a CUDA device")
+    if problem := find_problem(Place.CUPY):
+        pytest.skip(f"cupy: {problem}")
+    return resolve("cuda", "cupy", "float64")
 
 
 @pytest.fixture

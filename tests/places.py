@@ -1,6 +1,9 @@
 """The places a test of `backend` runs on."""
 
 from enum import Enum
+from functools import cache
+
+from xpnet.backends import LIBRARIES
 
 
 class Place(Enum):
@@ -21,3 +24,25 @@ class Place(Enum):
 
     def __str__(self):
         return self.value[0]
+
+    @property
+    def library(self):
+        return LIBRARIES[self.value[1]]
+
+    @property
+    def device(self):
+        return self.value[2]
+
+
+@cache
+def find_problem(place):
+    """Return why this place cannot be used, or None if it can."""
+    return place.library.find_problem(place.device)
+
+
+def find_places(config):
+    """Return the places that pytest's option --device leaves."""
+    choice = config.getoption("device")
+    if choice == "cuda":
+        return list(Place)
+    return [p for p in Place if p.device != "cuda" or (choice == "auto" and not find_problem(p))]

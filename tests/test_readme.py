@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.backends import LIBRARIES
 from xpnet.command.cli import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -48,9 +47,7 @@ def test_the_example_with_cupy_runs_with_numpy_in_its_place():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_example_with_cupy_answers_in_cupy(pytestconfig):
-    if pytestconfig.getoption("device") != "cuda" or LIBRARIES["cupy"].find_problem("cuda"):
-        pytest.skip("needs a GPU, CuPy and --device cuda")
+def test_the_example_with_cupy_answers_in_cupy(cupy_backend):
     model = run_example("import cupy")["model"]
     assert isinstance(model.coefs_[0], np.ndarray)
 

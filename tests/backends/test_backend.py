@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import nullcontext
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
 from types import ModuleType, SimpleNamespace
@@ -32,21 +33,14 @@ def forget_cupy(monkeypatch):
     monkeypatch.setattr(backend_module, "find_spec", lambda name: None if name == "cupy" else object())
 
 
-class FakeDevice:
-    """cupy.cuda.Device"""
+class FakeDevice(nullcontext):
+    """A GPU that has 1 GiB free."""
 
-    def __init__(self, index):
-        self.index, self.used = index, False
-        self.mem_info = (2**30, 2**31)
+    mem_info = (2**30, 2**31)
 
-    def use(self):
-        self.used = True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
+    def __init__(self, number):
+        super().__init__()
+        self.id = number
 
 
 @pytest.fixture
@@ -202,7 +196,7 @@ def test_auto_has_nothing_to_say_about_a_library_without_gpu(library, caplog):
 def test_a_working_cupy_is_taken_first(device, fake_cupy):
     backend = resolve(device, dtype="float64")
     assert (backend.name, backend.xp) == ("cupy", fake_cupy.compat)
-    assert (backend.device.index, backend.device.used) == (device == "cuda:1", True)
+    assert backend.device.id == (device == "cuda:1")
     assert backend.block is None
     assert backend.count_free_bytes() == 2**30
     assert backend.asarray([1.0]).dtype == np.float64

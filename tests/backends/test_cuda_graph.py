@@ -13,7 +13,6 @@ from xpnet import MLP, Adam, epochs
 from xpnet.backends import resolve
 from xpnet.backends.accelerate import Replay, cublas
 from xpnet.backends.accelerate.cublas import Capturable, gemm
-from xpnet.errors import BackendError
 from xpnet.training import start
 
 
@@ -200,16 +199,9 @@ def test_the_cpu_captures_nothing(monkeypatch):
 # On a CUDA device, or an emulated one: `pytest --device cuda`
 
 
-@pytest.fixture
-def cupy_backend(request, monkeypatch):
-    if request.config.getoption("--device") != "cuda":
-        pytest.skip("needs --device cuda")
-    try:
-        backend = resolve("cuda", "cupy", "float64")
-    except BackendError as problem:
-        pytest.skip(str(problem))
+@pytest.fixture(autouse=True)
+def graphs_are_on(monkeypatch):
     monkeypatch.setenv("XPNET_CUDA_GRAPH", "1")
-    return backend
 
 
 class NewArrays(Adam):

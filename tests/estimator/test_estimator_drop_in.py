@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse
+from places import find_places
 from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -754,9 +755,10 @@ for estimator, check in estimator_checks_generator(getattr(xpnet, name)(max_iter
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_array_api_checks_have_no_complaints(name, request):
+def test_the_array_api_checks_have_no_complaints(name, pytestconfig):
+    device = "cuda" if any(place.device == "cuda" for place in find_places(pytestconfig)) else "cpu"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ARRAY_API_CHECKS, name, request.config.getoption("device")],
+        [sys.executable, "-W", "error", "-c", ARRAY_API_CHECKS, name, device],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"SCIPY_ARRAY_API": "1", "PYTHONUTF8": "1"},
         capture_output=True,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -102,9 +103,10 @@ class Backend:
         # matrix product.
         xp = cast(Any, self.xp)
         try:
-            x = xp.ones((2, 2), dtype=xp.float32, device=self.device)
-            if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
-                return "the GPU computes wrong results"
+            with self.as_current():
+                x = xp.ones((2, 2), dtype=xp.float32, device=self.device)
+                if float(xp.sum(x + 1.0)) != 8.0 or float(xp.sum(xp.matmul(x, x))) != 8.0:
+                    return "the GPU computes wrong results"
         except Exception as error:  # as above
             return f"there is a GPU, but it cannot run kernels ({_summarize(error)}): {self.remedy}"
         return None
@@ -129,6 +131,19 @@ class Backend:
     def name_device(x: Any) -> str:
         """Return the name of the device of x, an array of this library."""
         return "cpu"
+
+    @property
+    def hardware(self) -> str | None:
+        """The model of the GPU as its driver names it, or None on the CPU."""
+        return None
+
+    def as_current(self) -> AbstractContextManager[object]:
+        """Return a context in which this device is the current one, and after which the previous one is.
+
+        Some libraries compute on the current device rather than on that of the arrays, so everything that
+        computes with arrays of this backend does it in such a context. Do not yield in it.
+        """
+        return nullcontext()
 
     @property
     def dtype(self) -> DType:

@@ -1,8 +1,9 @@
 """CuPy, on CUDA devices."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from array_api_compat import is_cupy_array
 from numpy.typing import NDArray
@@ -26,12 +27,6 @@ class CuPy(Backend):
     devices = ("cuda",)
     promotes = True
 
-    @classmethod
-    def bind(cls, device_name: str, dtype_name: str) -> Self:
-        backend = super().bind(device_name, dtype_name)
-        backend.device.use()  # CuPy computes on the current device, not on that of the arrays
-        return backend
-
     @staticmethod
     def owns(x: object) -> bool:
         return bool(is_cupy_array(x))
@@ -50,6 +45,15 @@ class CuPy(Backend):
     @staticmethod
     def name_device(x: Any) -> str:
         return f"cuda:{x.device.id}"
+
+    @property
+    def hardware(self) -> str:
+        name: bytes = import_module("cupy").cuda.runtime.getDeviceProperties(self.device.id)["name"]
+        return name.decode()
+
+    def as_current(self) -> AbstractContextManager[object]:
+        # A new object: a Device remembers on itself what was current before, for all threads alike.
+        return cast(AbstractContextManager[object], type(self.device)(self.device.id))
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
         return cast(NDArray[Any], cast(Any, x).get())

@@ -42,6 +42,10 @@ class Jax(Backend):
         return "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
 
     @property
+    def hardware(self) -> str | None:
+        return str(self.device.device_kind) if self.is_on_gpu else None
+
+    @property
     def block(self) -> None:
         return None  # XLA splits long vectors itself, and its arrays are read-only
 

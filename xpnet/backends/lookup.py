@@ -118,10 +118,7 @@ def backend_of(x: Array) -> Backend:
     Raises:
         InputError: if x is not an array of one of `LIBRARIES`.
     """
-    name, device = _find_place(x)
-    if name == "cupy":
-        return _bind.__wrapped__(name, device, x.dtype)  # makes it the current device
-    return _bind(name, device, x.dtype)
+    return _bind(*_find_place(x), x.dtype)
 
 
 @cache

@@ -1,6 +1,7 @@
 """PyTorch, on the CPU and on CUDA devices."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, cast
 
@@ -35,6 +36,16 @@ class Torch(Backend):
     @staticmethod
     def name_device(x: Any) -> str:
         return str(x.device)
+
+    @property
+    def hardware(self) -> str | None:
+        return str(import_module("torch").cuda.get_device_name(self.device)) if self.is_on_gpu else None
+
+    def as_current(self) -> AbstractContextManager[object]:
+        # Its operations follow the arrays, its streams and graphs the current device.
+        if not self.is_on_gpu:
+            return super().as_current()
+        return cast(AbstractContextManager[object], import_module("torch").cuda.device(self.device))
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
         return np.array(cast(Any, x).detach().cpu().numpy())

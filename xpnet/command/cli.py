@@ -106,7 +106,9 @@ def info(arguments: argparse.Namespace) -> int:
             print(f"    not installed: {library.remedy}")
             continue
         for device in library.devices:
-            print(f"    {device}: {library.find_problem(device) or 'usable'}")
+            problem = library.find_problem(device)
+            hardware = None if problem else library.bind(device, "float32").hardware
+            print(f"    {device}: {problem or 'usable'}{f' ({hardware})' if hardware else ''}")
     return 0
 
 

@@ -123,9 +123,10 @@ def start(theta: NDArray[Any], optimizer: Optimizer, *, backend: Backend) -> Tra
         raise InputError(
             f"the initial parameters are not finite in {backend.dtype_name}: choose a smaller scale"
         )
-    device_theta = backend.asarray(host_theta)
-    moments = optimizer.init(device_theta, xp=backend.xp)
-    return TrainState(device_theta, moments, backend.asarray(np.zeros(())))
+    with backend.as_current():
+        device_theta = backend.asarray(host_theta)
+        moments = optimizer.init(device_theta, xp=backend.xp)
+        return TrainState(device_theta, moments, backend.asarray(np.zeros(())))
 
 
 def epochs(
@@ -210,7 +211,7 @@ def epochs(
     def train_on(rows: NDArray[np.int64] | None, batches: list[slice]) -> None:
         on_device = None if rows is None else backend.asarray(rows)
         # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
-        with np.errstate(all="ignore"):
+        with backend.as_current(), np.errstate(all="ignore"):
             for batch in batches:
                 state.learning_rate = schedule(state.step + 1)
                 coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
@@ -241,12 +242,14 @@ def epochs(
         visited = n if rows is None else len(rows)
         train_on(rows, make_slices(visited, batch_size or n)[first:])
 
-        train_loss = float(state.loss_sum) / visited
+        with backend.as_current():
+            train_loss = float(state.loss_sum) / visited
+            zero = xp.zeros_like(state.loss_sum)
         elapsed = time.perf_counter() - began
         state.seconds += elapsed
         if not math.isfinite(train_loss):
             raise explain_divergence(state, f"the loss is {train_loss}", state.epoch + 1)
-        state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, xp.zeros_like(state.loss_sum)
+        state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, zero
         speed = max(visited - first * (batch_size or n), 0) / elapsed
         yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed)
 
