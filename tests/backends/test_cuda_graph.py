@@ -1,259 +1,352 @@
-"""CUDA graphs: their products, with a cuBLAS made of NumPy, and captured steps on a CUDA device if any."""
+"""CUDA graphs: a captured step computes what the step as written computes, and leaves nothing behind."""
 
-import ctypes
-import subprocess
-import sys
-from itertools import product
+import gc
+import threading
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from xpnet import MLP, Adam, epochs
-from xpnet.backends import resolve
-from xpnet.backends.accelerate import Replay, cublas
-from xpnet.backends.accelerate.cublas import Capturable, gemm
+from xpnet.backends import Backend, resolve
+from xpnet.backends.accelerate import CuPyCapture, GraphStep
+from xpnet.backends.cupy import CuPy
+from xpnet.backends.numpy import NumPy
+from xpnet.errors import DivergenceError
+from xpnet.maths.losses import LOSSES, quantile
+from xpnet.maths.ops import ACTIVATIONS
+from xpnet.maths.optimizers import SGD, Adagrad, AdamW, RMSprop
 from xpnet.training import start
 
-
-def by_columns(pointer, ld, rows, columns):
-    """Return the column-major matrix (rows, columns) that begins where this array does."""
-    size = pointer.itemsize
-    return np.lib.stride_tricks.as_strided(pointer, (rows, columns), (size, ld * size))
-
-
-def column_major_product(a, b):
-    """Compute a b as BLAS would: from where the arrays begin and what `gemm` says of them."""
-    how = gemm(a, b)
-    left = by_columns(b, how.ld_a, *((how.k, how.m) if how.transpose_a else (how.m, how.k)))
-    right = by_columns(a, how.ld_b, *((how.n, how.k) if how.transpose_b else (how.k, how.n)))
-    c = np.empty((how.n, how.m))
-    out = by_columns(c, how.m, how.m, how.n)
-    out[...] = (left.T if how.transpose_a else left) @ (right.T if how.transpose_b else right)
-    return c
-
-
-def rows(x):
-    return x.copy()
-
-
-def columns(x):
-    return x.T.copy().T
-
-
-def part_of_rows(x):
-    return np.pad(x, ((1, 1), (2, 3)))[1:-1, 2:-3]
-
-
-def part_of_columns(x):
-    return part_of_rows(x.T).T
-
-
-def names(functions):
-    return "-".join(f.__name__ for f in functions)
-
-
-LAYOUTS = [rows, columns, part_of_rows, part_of_columns]
-
-
-@pytest.mark.parametrize("layouts", list(product(LAYOUTS, repeat=2)), ids=names)
-@pytest.mark.parametrize("n", [1, 4])
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("m", [1, 5])
-def test_arguments_of_a_product(n, k, m, layouts):
-    rng = np.random.default_rng(0)
-    a, b = (lay_out(rng.random(shape)) for lay_out, shape in zip(layouts, [(n, k), (k, m)], strict=True))
-    how = gemm(a, b)
-    assert how.ld_a >= (how.k if how.transpose_a else how.m)  # what BLAS insists on
-    assert how.ld_b >= (how.n if how.transpose_b else how.k)
-    assert column_major_product(a, b) == pytest.approx(np.matmul(a, b), rel=1e-14)
-
-
-def test_a_matrix_with_gaps_both_ways_is_refused():
-    with pytest.raises(
-        ValueError, match=r"strides \(96, 16\) of a matrix \(3, 6\): expected contiguous rows or columns"
-    ):
-        gemm(np.zeros((3, 12))[:, ::2], np.zeros((6, 2)))
-
-
-class DeviceArray(np.ndarray):
-    """A NumPy array with the attributes of CuPy's that `Capturable` reads."""
-
-    @property
-    def data(self):
-        return SimpleNamespace(ptr=self.ctypes.data)
-
-
-def device_empty(shape, dtype):
-    return np.full(shape, 111, dtype).view(DeviceArray)
-
-
-CUPY = SimpleNamespace(
-    cuda=SimpleNamespace(runtime=SimpleNamespace(runtimeGetVersion=lambda: 12090)),
-    empty=device_empty,
-    float32=np.float32,
-    uint8=np.uint8,
-)
-HANDLE, STREAM = 0x1234, 0x5678
-
-
-class CuBLAS:
-    """The functions of cuBLAS that are called, on memory of the host, with a record of the calls."""
-
-    def __init__(self):
-        self.calls, self.status = [], 0
-
-    def cublasCreate_v2(self, handle):
-        handle._obj.value = HANDLE
-        return self.status
-
-    def cublasSetStream_v2(self, handle, stream):
-        self.calls.append(("stream", handle.value, stream.value))
-        return self.status
-
-    def cublasSetWorkspace_v2(self, handle, pointer, size):
-        memory = (ctypes.c_uint8 * size.value).from_address(pointer.value)
-        self.calls.append(("workspace", handle.value, size.value, memory[0], memory[size.value - 1]))
-        return self.status
-
-    def cublasSgemm_v2(self, *arguments):
-        return self.gemm(ctypes.c_float, *arguments)
-
-    def cublasDgemm_v2(self, *arguments):
-        return self.gemm(ctypes.c_double, *arguments)
-
-    def gemm(self, number, handle, trans_a, trans_b, m, n, k, alpha, a, ld_a, b, ld_b, beta, c, ld_c):
-        """Compute C = alpha op(A) op(B) + beta C, all by columns, as NETLIB documents gemm."""
-        self.calls.append((number, handle.value))
-        assert {type(alpha._obj), type(beta._obj)} == {number}
-
-        def matrix(pointer, ld, rows, columns):
-            assert ld >= rows
-            numbers = (number * (ld * (columns - 1) + rows)).from_address(pointer.value)
-            return by_columns(np.frombuffer(numbers, number), ld, rows, columns)
-
-        left = matrix(a, ld_a, *((k, m) if trans_a else (m, k)))
-        right = matrix(b, ld_b, *((n, k) if trans_b else (k, n)))
-        out = matrix(c, ld_c, m, n)
-        ab = (left.T if trans_a else left) @ (right.T if trans_b else right)
-        out[...] = alpha._obj.value * ab + (beta._obj.value * out if beta._obj.value else 0.0)
-        return self.status
-
-
-@pytest.fixture
-def library(monkeypatch):
-    library = CuBLAS()
-    monkeypatch.setattr(cublas, "_load_cublas", lambda major: {12: library}[major])
-    return library
-
-
-def capturable():
-    return Capturable(np, CUPY, SimpleNamespace(ptr=STREAM))
-
-
-@pytest.mark.parametrize("layouts", list(product(LAYOUTS, repeat=2)), ids=names)
-@pytest.mark.parametrize("shape", [(4, 3, 5), (1, 3, 5), (4, 1, 5), (4, 3, 1)], ids=str)
-@pytest.mark.parametrize(("dtype", "number"), [("float32", ctypes.c_float), ("float64", ctypes.c_double)])
-def test_a_product_is_computed_by_cublas(dtype, number, shape, layouts, library):
-    xp = capturable()
-    rng = np.random.default_rng(0)
-    n, k, m = shape
-    matrices = zip(layouts, [(n, k), (k, m)], strict=True)
-    a, b = (lay_out(rng.random(size).astype(dtype)).view(DeviceArray) for lay_out, size in matrices)
-    c = xp.matmul(a, b)
-    assert c == pytest.approx(np.asarray(a) @ np.asarray(b), rel=1e-6)
-    assert c.dtype == dtype
-    assert library.calls == [
-        ("stream", HANDLE, STREAM),
-        ("workspace", HANDLE, 2**25, 111, 111),
-        (number, HANDLE),
-    ]
-
-
-def test_what_is_no_product_of_matrices_is_left_to_cupy(library):
-    xp = capturable()
-    v = np.arange(3.0)
-    assert xp.matmul(v, v) == 5.0
-    assert (xp.matmul(np.ones((2, 3)), v) == [3.0, 3.0]).all()
-    assert xp.exp is np.exp
-    assert len(library.calls) == 2  # stream and workspace
-
-
-def test_an_error_of_cublas_is_raised(library):
-    xp = capturable()
-    library.status = 7
-    a = np.ones((2, 2)).view(DeviceArray)
-    with pytest.raises(RuntimeError, match="cuBLAS returned status 7"):
-        xp.matmul(a, a)
-    with pytest.raises(RuntimeError, match="cuBLAS returned status 7"):
-        capturable()
-
-
-def test_the_cpu_captures_nothing(monkeypatch):
-    pytest.importorskip("torch")
-    monkeypatch.setenv("XPNET_CUDA_GRAPH", "1")
-    step = resolve("cpu", "torch").compile_step(lambda *state, xp: xp, 1000, 10)
-    assert step() is resolve("cpu", "torch").xp
-
-
-# On a CUDA device, or an emulated one: `pytest --device cuda`
-
-
-@pytest.fixture(autouse=True)
-def graphs_are_on(monkeypatch):
-    monkeypatch.setenv("XPNET_CUDA_GRAPH", "1")
+N, BATCH = 20, 6  # batches of 6, 6, 6 and 2 rows
+ALL_LOSSES = {**LOSSES, "quantile": quantile(0.3)}
 
 
 class NewArrays(Adam):
-    """Adam, except that it returns new arrays, as on a graph those are in the graph's own memory."""
+    """Adam, except that it returns new arrays."""
 
     def update(self, theta, g, moments, coefficients, *, xp):
         theta, moments = super().update(theta, g, moments, coefficients, xp=xp)
         return theta + 0.0, tuple(m + 0.0 for m in moments)
 
 
-def train(backend, optimizer):
-    mlp, rng = MLP((5, 7, 3)), np.random.default_rng(0)
-    data = (backend.asarray(x) for x in (rng.random((20, 5)), rng.dirichlet(np.ones(3), 20)))
-    state = start(mlp.init(0), optimizer, backend=backend)
-    settings = {"schedule": lambda t: 0.05, "n_epochs": 3, "batch_size": 6}
-    for _ in epochs(mlp, optimizer, state, *data, backend=backend, **settings):
-        pass
-    return state.theta
+OPTIMIZERS = {
+    "sgd": SGD(),
+    "nesterov": SGD(0.9, nesterov=True),
+    "velocity": SGD(0.9, velocity=True),
+    "adam": Adam(),
+    "adamw": AdamW(weight_decay=0.1),
+    "rmsprop": RMSprop(),
+    "adagrad": Adagrad(),
+    "new-arrays": NewArrays(),
+}
 
 
-@pytest.mark.parametrize("optimizer", [Adam(), NewArrays()], ids=["in-place", "new"])
-def test_a_captured_step_on_cupy(optimizer, cupy_backend, monkeypatch):
-    made = []
-    compile_step = type(cupy_backend).compile_step
-    monkeypatch.setattr(
-        type(cupy_backend), "compile_step", lambda *args: made.append(compile_step(*args)) or made[-1]
+class StandIn:
+    """A capture on the CPU: each launch calls the function again."""
+
+    def __init__(self, backend):
+        self.xp = backend.xp
+
+    def warm_up(self, work):
+        work(self.xp)
+
+    def capture(self, work):
+        return lambda: work(self.xp)
+
+
+@dataclass(frozen=True)
+class Stored(NumPy):
+    """NumPy with graphs of the stand-in, which are kept in a list."""
+
+    graphs: list = field(default_factory=list)
+    make_capture: type = StandIn
+
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        self.graphs.append(GraphStep(step, self, self.make_capture))
+        return self.graphs[-1]
+
+
+@dataclass(frozen=True)
+class OnCuPy(CuPy):
+    """CuPy, which keeps its graphs in a list."""
+
+    graphs: list = field(default_factory=list)
+    make_capture: type = CuPyCapture
+
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        self.graphs.append(GraphStep(step, self, self.make_capture))
+        return self.graphs[-1]
+
+
+@pytest.fixture(params=["stand-in", "cupy"])
+def graphs(request):
+    """A backend that captures each step, float64."""
+    if request.param == "stand-in":
+        return Stored(**vars(resolve("cpu", "numpy", "float64")))
+    return OnCuPy(**vars(request.getfixturevalue("cupy_backend")))
+
+
+class Plain(NumPy):
+    """NumPy that takes each step as it is written."""
+
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        return Backend.compile_step(self, step, n_steps, steps_per_epoch)
+
+
+def problem(mlp, weighted=False):
+    rng = np.random.default_rng(0)
+    shape = N, mlp.sizes[-1]
+    X, Y = rng.standard_normal((N, mlp.sizes[0])), rng.standard_normal(shape)
+    if mlp.classifies:
+        Y = rng.dirichlet(np.ones(shape[1]), N)
+    elif mlp.criterion is LOSSES["poisson"]:
+        Y = rng.poisson(2.0, shape)
+    return (X, Y, rng.uniform(0.5, 2.0, (N, 1)))[: 2 + weighted]
+
+
+def run(backend, mlp, optimizer, data, state=None, **options):
+    """Train for three epochs. Yield each record, at last theta, the moments, and the loss of each epoch."""
+    settings = {"schedule": lambda t: 0.05 / t**0.25, "n_epochs": 3, "batch_size": BATCH} | options
+    state = state or start(mlp.init(1), optimizer, backend=backend)
+    data, losses = tuple(map(backend.asarray, data)), []
+    for record in epochs(mlp, optimizer, state, *data, backend=backend, **settings):
+        losses.append(record.train_loss)
+        yield record
+    yield [*map(backend.to_numpy, (state.theta, *state.moments)), np.array(losses)]
+
+
+def train(*args, **options):
+    *_, arrays = run(*args, **options)
+    return arrays
+
+
+def check(found, expected, rel=1e-9):
+    for a, b in zip(found, expected, strict=True):
+        assert np.isfinite(b).all()
+        assert np.abs(a - b).max() <= rel * np.abs(b).max()
+
+
+def plain(dtype="float64"):
+    return Plain(**vars(resolve("cpu", "numpy", dtype)))
+
+
+def compare(backend, mlp, optimizer, data, n_graphs=2, **options):
+    found = train(backend, mlp, optimizer, data, **options)
+    check(found, train(plain(), mlp, optimizer, data, **options))
+    assert [len(graph.launches) for graph in backend.graphs] == [n_graphs]
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize(("batch_size", "n_graphs"), [(BATCH, 2), (5, 1), (None, 1)])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_each_optimizer(optimizer, batch_size, n_graphs, weighted, graphs):
+    mlp = MLP((5, 7, 3), l2=0.1)
+    data = problem(mlp, weighted)
+    compare(graphs, mlp, optimizer, data, n_graphs, batch_size=batch_size, clip_norm=1.0)
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_each_loss_and_activation(loss, graphs):
+    mlp = MLP((5, *[4] * len(ACTIVATIONS), 3), list(ACTIVATIONS), ALL_LOSSES[loss], l2=0.1, l2_shared=True)
+    compare(graphs, mlp, Adam(), problem(mlp), 2)
+
+
+def test_label_smoothing_and_class_indices(graphs):
+    mlp = MLP((5, 7, 3), label_smoothing=0.1)
+    X, Y = problem(mlp)
+    compare(graphs, mlp, Adam(), (X, Y.argmax(axis=1)))
+
+
+def test_float32(cupy_backend):
+    backend = OnCuPy(**vars(resolve("cuda", "cupy", "float32")))
+    mlp = MLP((5, 7, 3))
+    found = train(backend, mlp, Adam(), problem(mlp))
+    assert found[0].dtype == np.float32
+    check(found, train(plain("float32"), mlp, Adam(), problem(mlp)), rel=1e-4)
+    assert len(backend.graphs[0].launches) == 2
+
+
+def test_an_epoch_resumed_in_its_middle(graphs):
+    def stop(state):
+        if state.step == 6:
+            raise InterruptedError
+
+    mlp = MLP((5, 7, 3))
+    state = start(mlp.init(1), Adam(), backend=graphs)
+    with pytest.raises(InterruptedError):
+        train(graphs, mlp, Adam(), problem(mlp), state, after_step=stop)
+    assert (state.epoch, state.batch) == (1, 2)
+    found = train(graphs, mlp, Adam(), problem(mlp), state)
+    expected = train(plain(), mlp, Adam(), problem(mlp))
+    check(found[:-1], expected[:-1])
+    check(found[-1:], [expected[-1][1:]])
+
+
+def test_the_order_of_the_rows_is_that_of_the_epoch(graphs):
+    mlp = MLP((5, 7, 3))
+    orders = [np.arange(20), np.arange(20)[::-1], np.array([3, 3, 1, 0, 7, 12, 19])]
+    compare(graphs, mlp, Adam(), problem(mlp), 2, order=lambda n, epoch: orders[epoch])
+
+
+def test_what_the_caller_puts_into_the_state_counts(graphs):
+    def put_in(state):
+        if state.step == 2:
+            state.theta = 0.5 * state.theta
+        if state.step == 5:
+            state.moments = tuple(2.0 * m for m in state.moments[::-1])
+
+    mlp, adam = MLP((5, 7, 3)), RMSprop()
+    compare(graphs, mlp, adam, problem(mlp), 2, after_step=put_in)
+
+
+def test_two_networks_in_turn(graphs):
+    mlps = MLP((5, 7, 3)), MLP((5, 4, 4, 3), "tanh")
+    runs = [list(run(graphs, mlp, Adam(), problem(mlp))) for mlp in mlps]
+    in_turn = list(zip(*(run(graphs, mlp, Adam(), problem(mlp)) for mlp in mlps), strict=True))
+    for one, other in zip(runs, zip(*in_turn, strict=True), strict=True):
+        check(one[-1], other[-1], rel=1e-12)
+
+
+class FailingCapture(StandIn):
+    def capture(self, work):
+        raise RuntimeError("a kernel that cannot be captured")
+
+
+class SilentlyWrong(StandIn):
+    """Captures the step with another exponential function."""
+
+    def capture(self, work):
+        names = {name: getattr(self.xp, name) for name in dir(self.xp) if not name.startswith("_")}
+        wrong = SimpleNamespace(**names | {"exp": lambda x: 1.01 * self.xp.exp(x)})
+        return lambda: work(wrong)
+
+
+def test_a_step_that_cannot_be_captured_runs_as_written(caplog):
+    backend = Stored(**vars(resolve("cpu", "numpy", "float64")), make_capture=FailingCapture)
+    mlp = MLP((5, 7, 3))
+    with caplog.at_level("INFO", logger="xpnet"):
+        compare(backend, mlp, Adam(), problem(mlp), 0)
+    (record,) = caplog.records
+    assert record.message == (
+        "the training step is not captured as a CUDA graph but runs as written: "
+        "a kernel that cannot be captured"
     )
-    theta = train(cupy_backend, optimizer)
-    expected = train(resolve("cpu", "numpy", "float64"), optimizer)
-    assert theta.get() == pytest.approx(expected, rel=1e-9)
-    assert isinstance(made[0], Replay)
-    assert len(made[0].fixed) == 2  # six rows, and two
-    assert None not in made[0].fixed.values()
 
 
-def test_a_captured_step_on_cupy_gives_its_memory_back(cupy_backend):
-    free = cupy_backend.count_free_bytes
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_graph_that_computes_something_else_is_noticed(optimizer):
+    backend = Stored(**vars(resolve("cpu", "numpy", "float64")), make_capture=SilentlyWrong)
+    mlp = MLP((5, 7, 3), "tanh", "poisson")
+    with pytest.warns(RuntimeWarning) as caught:
+        compare(backend, mlp, optimizer, problem(mlp), 0)
+    (warning,) = caught
+    assert str(warning.message).startswith(
+        "the CUDA graph of the training step and the step as written differ"
+    )
+    assert str(warning.message).endswith("XPNET_CUDA_GRAPH=0 switches CUDA graphs off")
+
+
+def test_a_network_that_diverges_is_no_fault_of_the_graph(graphs):
+    mlp = MLP((5, 7, 3), loss="squared_error")
+    with pytest.raises(DivergenceError):
+        train(graphs, mlp, SGD(), problem(mlp), schedule=lambda t: 1e200)
+
+
+# On a CUDA device, or an emulated one
+
+
+def fit(backend, **options):
+    return train(backend, MLP((5, 7, 3)), Adam(), problem(MLP((5, 7, 3))), **options)
+
+
+def test_graphs_are_the_default_of_a_long_training(cupy_backend, monkeypatch):
+    def step(state, data, index, coefficients, *, xp):
+        return state
+
+    assert isinstance(cupy_backend.compile_step(step, 32, 4), GraphStep)
+    assert not isinstance(cupy_backend.compile_step(step, 31, 4), GraphStep)
+    monkeypatch.setenv("XPNET_CUDA_GRAPH", "0")
+    assert not isinstance(cupy_backend.compile_step(step, 32, 4), GraphStep)
+
+
+def test_the_cpu_captures_nothing():
+    pytest.importorskip("torch")
+    step = resolve("cpu", "torch").compile_step(lambda *state, xp: xp, 1000, 10)
+    assert not isinstance(step, GraphStep)
+
+
+class UsesTheHost(SGD):
+    """An update that reads a value, which synchronizes the stream that is captured."""
+
+    def update(self, theta, g, moments, coefficients, *, xp):
+        if float(xp.sum(g)) > 1e9:
+            return theta, moments
+        return super().update(theta, g, moments, coefficients, xp=xp)
+
+
+def test_the_stream_is_usable_after_a_capture_that_fails(cupy_backend, caplog):
     import cupy
 
-    def train_and_forget():
-        train(cupy_backend, NewArrays())
+    backend = OnCuPy(**vars(cupy_backend))
+    mlp = MLP((5, 7, 3))
+    with cupy.cuda.Stream() as stream, caplog.at_level("INFO", logger="xpnet"):
+        found = train(backend, mlp, UsesTheHost(), problem(mlp))
+        assert cupy.cuda.get_current_stream() == stream
+        assert not stream.is_capturing()
+        assert float(cupy.arange(5.0).sum()) == 10.0
+    check(found, train(plain(), mlp, SGD(), problem(mlp)))
+    (record,) = caplog.records
+    assert record.message.startswith("the training step is not captured as a CUDA graph")
+    assert backend.graphs[0].launches == {}
+    fit(backend)
+    assert len(backend.graphs[1].launches) == 2
+
+
+def test_a_graph_is_launched_on_the_callers_stream(cupy_backend):
+    import cupy
+
+    backend = OnCuPy(**vars(cupy_backend))
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        found = fit(backend)
+        assert cupy.cuda.get_current_stream() == stream
+    check(found, fit(plain()))
+
+
+def test_several_threads_capture_at_once(cupy_backend):
+    backend = OnCuPy(**vars(cupy_backend))
+    found = [None] * 4
+
+    def work(i):
+        found[i] = fit(backend, n_epochs=10)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(found))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = fit(plain(), n_epochs=10)
+    for each in found:
+        check(each, expected)
+    assert [len(graph.launches) for graph in backend.graphs] == [2] * 4
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), NewArrays()], ids=["in-place", "new-arrays"])
+def test_a_hundred_fits_leave_no_memory_behind(optimizer, cupy_backend):
+    import cupy
+
+    def measure():
         cupy.get_default_memory_pool().free_all_blocks()
-        return free()
+        return cupy_backend.count_free_bytes()
 
-    train_and_forget()  # compiles kernels
-    assert train_and_forget() == train_and_forget()
+    def fit_and_forget():
+        mlp = MLP((5, 7, 3))
+        train(cupy_backend, mlp, optimizer, problem(mlp), n_epochs=8)  # 32 steps, which are captured
 
-
-def test_cublas_is_found_before_cupy_has_loaded_it(cupy_backend):
-    code = (
-        "import cupy; from xpnet.backends.accelerate.cublas import Capturable; "
-        "import array_api_compat.cupy as xp; Capturable(xp, cupy, cupy.cuda.Stream())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    fit_and_forget()
+    gc.collect()
+    free = measure()
+    for _ in range(100):
+        fit_and_forget()
+    assert measure() == free

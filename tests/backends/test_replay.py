@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from xpnet.backends import resolve
+from xpnet.backends import Backend, Steps, resolve
 from xpnet.backends.accelerate import Replay, plan
 from xpnet.backends.numpy import NumPy
-from xpnet.backends.torch import Torch
 from xpnet.errors import InputError
 from xpnet.estimator.objective import make_network
 from xpnet.maths.losses import LOSSES, Loss, quantile, squared_error
@@ -43,7 +42,7 @@ class Plain(NumPy):
     """A backend that takes each step as it is written."""
 
     def compile_step(self, step, n_steps, steps_per_epoch):
-        return partial(step, xp=self.xp)
+        return Backend.compile_step(self, step, n_steps, steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -1058,33 +1057,6 @@ def test_an_error_in_the_plan_is_not_taken_for_a_step_that_cannot_be_recorded(mo
         train(numpy_as(Watched), mlp, SGD(), problem(mlp))
 
 
-# A graph, which works on the arrays it was captured with: all but the capture itself, on the CPU
-
-
-def stand_in(step, state, data, index, coefficients, *, xp):
-    return None, lambda: (state, lambda: step(state, data, index, coefficients, xp=xp))
-
-
-@dataclass(frozen=True)
-class Captured(Torch):
-    def compile_step(self, step, n_steps, steps_per_epoch):
-        return Replay(step, self.xp, stand_in, steps_per_epoch)
-
-
-@weighted_or_not
-@pytest.mark.parametrize("batch_size", [BATCH, None])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_a_captured_step(optimizer, batch_size, weighted):
-    pytest.importorskip("torch")
-    mlp = MLP((5, 7, 3), l2=0.1)
-    data = problem(mlp, weighted)
-    backend = Captured(**vars(resolve("cpu", "torch", "float64")))
-    on_device = tuple(map(backend.asarray, data))
-    found = train(backend, mlp, optimizer, on_device, batch_size=batch_size, clip_norm=1.0)
-    expected = train(numpy_as(Plain), mlp, optimizer, data, batch_size=batch_size, clip_norm=1.0)
-    check([np.asarray(x) for x in found], expected)
-
-
 # What is borrowed, and what is handed on
 
 
@@ -1136,7 +1108,7 @@ def test_other_data_than_at_first():
     )
     state = np.zeros(3), (), np.zeros(())
     for X in [*rng.random((2, 5, 3))] * 2 + [*rng.random((4, 5, 3))]:
-        state = compiled(state, (X,), np.array([1, 4]), (0.5,))
+        state = compiled(state, (X,), Steps(np.array([1, 4]), 2, np.array([[0.5]])), 0)
         expected += 0.5 * (X[1] + X[4])
         assert state[0] == pytest.approx(expected, rel=1e-12)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +16,53 @@ from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.backends import cuda
 from xpnet.errors import InputError
 
-__all__ = ["DTYPES", "Backend", "split_device"]
+__all__ = ["DTYPES", "Backend", "Steps", "split_device", "take_step"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
 
 # Temporaries of this many bytes fit in the second-level cache of a CPU core.
 _CPU_BLOCK_BYTES = 2**19
+
+
+class Steps(NamedTuple):
+    """What the training steps of an epoch use, apart from the state and the data.
+
+    Attributes:
+        rows: (n,) the rows of the data that the epoch visits, in this order, on the device; or None if each
+            step uses all rows.
+        batch_size: number of rows per step. The last step may have fewer.
+        coefficients: (n_steps, k) the coefficients of the optimizer, on the host.
+    """
+
+    rows: Array | None
+    batch_size: int
+    coefficients: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Equal for two epochs with the same numbers of rows, steps and coefficients."""
+        return (-1 if self.rows is None else self.rows.shape[0], self.batch_size, *self.coefficients.shape)
+
+    def count_rows(self, i: int) -> int:
+        """Return the number of rows of step i = 0, 1, ..."""
+        if self.rows is None:
+            return self.batch_size
+        return min(self.batch_size, self.rows.shape[0] - i * self.batch_size)
+
+    def find_rows(self, i: int) -> Array | None:
+        """Return the rows of step i, or None for all rows."""
+        first = i * self.batch_size
+        return None if self.rows is None else self.rows[first : first + self.count_rows(i)]
+
+    def find_coefficients(self, i: int) -> tuple[float, ...]:
+        """Return the coefficients of step i."""
+        return tuple(self.coefficients[i].tolist())
+
+
+def take_step(step: Callable[..., Any], state: Any, data: Any, steps: Steps, i: int, *, xp: Namespace) -> Any:
+    """Return the state after step i of an epoch, taken as it is written."""
+    return step(state, data, steps.find_rows(i), steps.find_coefficients(i), xp=xp)
 
 
 @dataclass(frozen=True)
@@ -220,17 +260,19 @@ class Backend:
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        """Return a training step, compiled or recorded if that makes it faster, that takes no `xp`.
+        """Return a function (state, data, steps, i) -> state that takes step i of an epoch: see `Steps`.
+
+        It is compiled, recorded or captured if that makes it faster.
 
         Args:
             step: a function (state, data, index, coefficients, *, xp) -> state: a fixed sequence of array
                 operations. The state is (theta, moments, total); the step may overwrite these arrays. data
                 are arrays that are the same in each call. index are the rows of data to use, or None for all
-                rows. coefficients are floats.
+                rows. coefficients are floats, or 0-d arrays.
             n_steps: planned number of steps.
             steps_per_epoch: number of steps in an epoch.
         """
-        return partial(step, xp=self.xp)
+        return partial(take_step, step, xp=self.xp)
 
     @property
     def for_short_rows(self) -> "Backend":

@@ -1,11 +1,14 @@
-"""CUDA settings that can be read before any library is imported."""
+"""What can be known of CUDA before any library is imported."""
 
 import ctypes
 import os
 import sys
 from functools import cache
 
-__all__ = ["explain_missing_driver", "graphs_are_on"]
+__all__ = ["explain_missing_driver", "is_worth_a_graph"]
+
+# To capture a step takes as long as a few steps.
+_WORTH_CAPTURING = 32
 
 
 @cache
@@ -20,6 +23,6 @@ def explain_missing_driver() -> str | None:
     return None
 
 
-def graphs_are_on() -> bool:
-    """Return whether XPNET_CUDA_GRAPH=1 asks for CUDA graphs, which are experimental."""
-    return os.environ.get("XPNET_CUDA_GRAPH") == "1"
+def is_worth_a_graph(n_steps: int) -> bool:
+    """Return whether to capture a step that is taken so often. XPNET_CUDA_GRAPH=0 switches graphs off."""
+    return n_steps >= _WORTH_CAPTURING and os.environ.get("XPNET_CUDA_GRAPH") != "0"

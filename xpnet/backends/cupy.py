@@ -64,11 +64,11 @@ class CuPy(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        if not cuda.graphs_are_on():
+        if not cuda.is_worth_a_graph(n_steps):
             return super().compile_step(step, n_steps, steps_per_epoch)
-        from xpnet.backends.accelerate import Replay, capture_with_cupy
+        from xpnet.backends.accelerate import CuPyCapture, GraphStep
 
-        return Replay(step, self.xp, capture_with_cupy, steps_per_epoch)
+        return GraphStep(step, self, CuPyCapture)
 
     def count_free_bytes(self) -> int | None:
         return int(self.device.mem_info[0])

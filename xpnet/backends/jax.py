@@ -1,13 +1,14 @@
 """JAX, compiled by XLA, on the CPU and on CUDA devices."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, Self, cast
 
 from array_api_compat import is_jax_array
 
 from xpnet._typing import Device
-from xpnet.backends.backend import Backend, F, split_device
+from xpnet.backends.backend import Backend, F, Steps, split_device
 
 __all__ = ["Jax"]
 
@@ -59,7 +60,12 @@ class Jax(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        return self.compile(super().compile_step(step, n_steps, steps_per_epoch), donate=(0,))
+        compiled = self.compile(partial(step, xp=self.xp), donate=(0,))
+
+        def take_compiled_step(state: Any, data: Any, steps: Steps, i: int) -> Any:
+            return compiled(state, data, steps.find_rows(i), steps.find_coefficients(i))
+
+        return take_compiled_step
 
     def count_free_bytes(self) -> int | None:
         if stats := self.device.memory_stats():

@@ -60,11 +60,11 @@ class Torch(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        if not (self.is_on_gpu and cuda.graphs_are_on()):
+        if not (self.is_on_gpu and cuda.is_worth_a_graph(n_steps)):
             return super().compile_step(step, n_steps, steps_per_epoch)
-        from xpnet.backends.accelerate import Replay, capture_with_torch
+        from xpnet.backends.accelerate import GraphStep, TorchCapture
 
-        return Replay(step, self.xp, capture_with_torch, steps_per_epoch)
+        return GraphStep(step, self, TorchCapture)
 
     def count_free_bytes(self) -> int | None:
         if self.is_on_gpu:

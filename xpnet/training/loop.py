@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array, Namespace, Schedule
-from xpnet.backends import Backend
+from xpnet.backends import Backend, Steps
 from xpnet.data.batches import CHUNK, Order, make_slices, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
@@ -208,21 +208,20 @@ def epochs(
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
 
-    def train_on(rows: NDArray[np.int64] | None, batches: list[slice]) -> None:
-        on_device = None if rows is None else backend.asarray(rows)
+    def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
         # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
         with backend.as_current(), np.errstate(all="ignore"):
-            for batch in batches:
-                state.learning_rate = schedule(state.step + 1)
-                coefficients = optimizer.coefficients(state.learning_rate, state.step + 1)
+            for i in range(state.batch, len(rates)):
+                state.learning_rate = float(rates[i])
                 if in_chunks:
                     loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
-                    state.theta, state.moments = compiled_update(state.theta, state.moments, g, coefficients)
+                    state.theta, state.moments = compiled_update(
+                        state.theta, state.moments, g, steps.find_coefficients(i)
+                    )
                     state.loss_sum = state.loss_sum + loss * n
                 else:
-                    index = None if on_device is None else on_device[batch]
                     state.theta, state.moments, state.loss_sum = compiled_step(
-                        (state.theta, state.moments, state.loss_sum), data, index, coefficients
+                        (state.theta, state.moments, state.loss_sum), data, steps, i
                     )
                 state.step += 1
                 state.batch += 1
@@ -233,14 +232,18 @@ def epochs(
 
     while state.epoch < n_epochs:
         began, first = time.perf_counter(), state.batch
-        rows = None
+        rows, visited = None, n
         if batch_size is not None:
             rows = order(n, state.epoch)
             rows = np.arange(n) if rows is None else rows
             if rows.min() < 0 or rows.max() >= n:
                 raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
-        visited = n if rows is None else len(rows)
-        train_on(rows, make_slices(visited, batch_size or n)[first:])
+            visited = len(rows)
+        size = batch_size or n
+        rates, coefficients = _plan_steps(
+            schedule, optimizer, state.step - first + 1, math.ceil(visited / size)
+        )
+        train_on(Steps(None if rows is None else backend.asarray(rows), size, coefficients), rates)
 
         with backend.as_current():
             train_loss = float(state.loss_sum) / visited
@@ -250,8 +253,19 @@ def epochs(
         if not math.isfinite(train_loss):
             raise explain_divergence(state, f"the loss is {train_loss}", state.epoch + 1)
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, zero
-        speed = max(visited - first * (batch_size or n), 0) / elapsed
+        speed = max(visited - first * size, 0) / elapsed
         yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed)
+
+
+def _plan_steps(
+    schedule: Schedule, optimizer: Optimizer, first: int, n_steps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the learning rates (n_steps,) and the coefficients (n_steps, k) of the steps from `first` on."""
+    t = range(first, first + n_steps)
+    rates = np.fromiter(map(schedule, t), np.float64, n_steps)
+    row = np.dtype((np.float64, len(optimizer.coefficients(float(rates[0]), first))))
+    lines = map(optimizer.coefficients, rates.tolist(), t)
+    return rates, np.fromiter(lines, row, n_steps)
 
 
 def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceError:

@@ -1,10 +1,8 @@
-"""Matrix products by cuBLAS itself. CuPy's own cannot be captured into a CUDA graph (CuPy issue 6290).
-
-Not yet run on a GPU; the tests compute with NumPy what cuBLAS would be told to compute.
-"""
+"""The functions of CuPy that cannot be captured into a CUDA graph, above all products (CuPy issue 6290)."""
 
 import ctypes
 from importlib import import_module
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from xpnet._typing import Namespace
@@ -50,14 +48,20 @@ def _by_columns(x: Any) -> tuple[bool, int]:
 
 
 class Capturable:
-    """CuPy's namespace with a `matmul` that calls cuBLAS, through a handle of its own on this stream."""
+    """CuPy's namespace with what CUDA graphs need: call `use` with the stream before anything else.
 
-    def __init__(self, xp: Namespace, cupy: Any, stream: Any) -> None:
+    `matmul` calls cuBLAS, through CuPy's own handle. `concat` copies array by array. CuPy's own sends a table
+    of addresses to the device if there are many arrays, which cannot be captured.
+    """
+
+    def __init__(self, xp: Namespace, cupy: Any) -> None:
         self.xp, self.cupy = xp, cupy
         self.cublas = _load_cublas(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-        self.handle = ctypes.c_void_p()
         self.workspace = cupy.empty(_WORKSPACE_BYTES, dtype=cupy.uint8)
-        self._check(self.cublas.cublasCreate_v2(ctypes.byref(self.handle)))
+
+    def use(self, stream: Any) -> None:
+        """Compute on this stream, which may be capturing. CuPy sets its own again before it computes."""
+        self.handle = ctypes.c_void_p(self.cupy.cuda.device.get_cublas_handle())  # that of this thread
         self._check(self.cublas.cublasSetStream_v2(self.handle, ctypes.c_void_p(stream.ptr)))
         workspace = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(_WORKSPACE_BYTES)
         self._check(self.cublas.cublasSetWorkspace_v2(self.handle, *workspace))
@@ -83,6 +87,15 @@ class Capturable:
             )
         )
         return c
+
+    def concat(self, arrays: list[Any]) -> Any:
+        if any(x.ndim != 1 for x in arrays):
+            return self.xp.concat(arrays)
+        ends = list(accumulate(x.shape[0] for x in arrays))
+        joined = self.cupy.empty(ends[-1], dtype=arrays[0].dtype)
+        for x, end in zip(arrays, ends, strict=True):
+            joined[end - x.shape[0] : end] = x
+        return joined
 
     def _check(self, status: int) -> None:
         if status != 0:

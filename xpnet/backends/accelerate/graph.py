@@ -1,81 +1,250 @@
 """A training step on a GPU, captured once as a CUDA graph and launched in one call.
 
-Whether a captured step is still the same is not checked: nothing lists what a graph does. Not yet run on a
-GPU, and therefore off unless the environment has XPNET_CUDA_GRAPH=1.
+A graph repeats the same kernels on the same memory. What changes from step to step is therefore on the device
+before an epoch begins: the order of the rows, and a table of the coefficients. A counter, which the graph
+itself advances, says which batch and which line of the table are next. A launch copies nothing.
 """
 
+import logging
+import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, cast
 
-from xpnet._typing import Namespace
+import numpy as np
+from numpy.typing import NDArray
+
 from xpnet.backends.accelerate.cublas import Capturable
-from xpnet.backends.accelerate.traced import NotRecordable
+from xpnet.backends.backend import Backend, Steps, take_step
 
-__all__ = ["capture_with_cupy", "capture_with_torch"]
+__all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
 
-# The first calls compile kernels, choose algorithms and allocate memory, which a graph cannot contain.
-_WARM_UPS = 3
+# How far the first launch may be from the plain step, in parts of the change that the step makes. Where a
+# gradient is near 0, rounding changes its sign, and with it the first change of a parameter by Adam.
+_TOLERANCE = 1e-3
+_TOLERANCE_OF_THETA = 0.1
 
 
-def capture_with_torch(
-    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[None, Callable[[], tuple[Any, Callable[[], None]]]]:
-    """Return (None, how to capture the step), as `Replay` expects of `fix`."""
-    import torch
+class Capture(Protocol):
+    """What `GraphStep` needs of a library: it runs work aside, on a stream and in memory of its own."""
 
-    def prepare() -> tuple[Any, Callable[[], None]]:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
-                step(_copy_state(state, torch.clone), data, index, coefficients, xp=xp)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
+    def warm_up(self, work: Callable[[Any], None]) -> None:
+        """Call work(xp), so that kernels are compiled and memory is found. Wait until it is done."""
+
+    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
+        """Return a function that launches what work(xp) computes, on the caller's current stream."""
+
+
+class GraphStep:
+    """A training step as `Backend.compile_step` describes it, as one CUDA graph for each size of a batch.
+
+    The first launch of a graph is compared with the step as written. If the two differ by more than rounding,
+    a RuntimeWarning says so, and from then on each step runs as written. It also does, without a warning, if
+    the step cannot be captured. Whether the Python code of a captured step has changed since is not checked.
+
+    The state stays in the arrays that come first. Other arrays are copied there.
+
+    Args:
+        step: as in `Backend.compile_step`.
+        backend: the backend of all arrays.
+        make_capture: (backend) -> what captures on this backend.
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], backend: Backend, make_capture: Callable[[Backend], Capture]
+    ) -> None:
+        self.step, self.backend, self.make_capture = step, backend, make_capture
+        self.plain = partial(take_step, step, xp=backend.xp)
+        self.runs_as_written = False
+        self.state: list[Any] = []
+        self.data: tuple[Any, ...] = ()
+        self.steps: Steps | None = None
+        self.next = 0
+        self.launches: dict[int, Callable[[], None]] = {}
+        self.capture: Capture | None = None
+
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
+        if self.runs_as_written:
+            return self.plain(state, data, steps, i)
+        self._adopt(_flatten(state), data)
+        if steps is not self.steps or i != self.next:
+            self._load(steps, i)
+        self.next = i + 1
+        size = steps.count_rows(i)
+        if size in self.launches:
+            self.launches[size]()
+        else:
+            self._begin(steps, i, size)
+        theta, *moments, total = self.state
+        return theta, tuple(moments), total
+
+    def _adopt(self, given: list[Any], data: Any) -> None:
+        """Take over the values of the state. If the data are others than before, forget the graphs."""
+        self.state = self.state or given
+        pairs = list(zip(self.state, given, strict=True))
+        # Copied, because an array that is given may be another one of ours.
+        foreign = [(ours, self.backend.copy(x)) for ours, x in pairs if x is not ours]
+        for ours, x in foreign:
+            ours[...] = x
+        if len(data) != len(self.data) or any(a is not b for a, b in zip(data, self.data, strict=True)):
+            self.data = data
+            self.launches.clear()
+
+    def _load(self, steps: Steps, i: int) -> None:
+        """Copy the order of the rows and the coefficients to the arrays that the graphs read."""
+        xp: Any = self.backend.xp
+        table = self.backend.asarray(steps.coefficients)
+        if self.steps is None or self.steps.shape != steps.shape:
+            self.launches.clear()
+            self.table = table
+            self.rows = None if steps.rows is None else self.backend.copy(steps.rows)
+            self.places = xp.arange(steps.batch_size, device=self.backend.device)
+            self.counter = xp.full((1,), i, dtype=xp.int64, device=self.backend.device)
+        else:
+            self.table[...] = table
+            if self.rows is not None:
+                self.rows[...] = steps.rows
+            self.counter[...] = i
+        self.steps = steps
+
+    def _begin(self, steps: Steps, i: int, size: int) -> None:
+        """Take a step as written. Then capture it, launch the graph on the same state, and compare."""
+        before = self._read(self.state)
+        theta, *moments, total = self.state
+        expected = self._read(_flatten(self.plain((theta, tuple(moments), total), self.data, steps, i)))
         try:
-            with torch.cuda.graph(graph):
-                result = step(state, data, index, coefficients, xp=xp)
-        except RuntimeError as error:
-            raise NotRecordable(f"PyTorch cannot capture the step: {error}") from error
-        return result, graph.replay
+            if self.capture is None:
+                self.capture = self.make_capture(self.backend)
+            work = self._make_work(steps, size)
+            self._write(before)
+            self.capture.warm_up(work)
+            self._write(before)
+            self.counter[...] = i
+            launch = self.capture.capture(work)
+            launch()
+            difference = _find_difference(before, expected, self._read(self.state))
+        except Exception as error:  # the step as written has worked, so it is the capture that does not
+            log = logging.getLogger("xpnet")
+            log.info("the training step is not captured as a CUDA graph but runs as written: %s", error)
+            self.runs_as_written = True
+        else:
+            self.launches[size] = launch
+            if difference is not None:
+                self.runs_as_written = True
+                warnings.warn(
+                    f"the CUDA graph of the training step and the step as written differ: {difference}. "
+                    "From now on each step runs as written, which is slower. XPNET_CUDA_GRAPH=0 switches "
+                    "CUDA graphs off",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        if self.runs_as_written:
+            self.launches.clear()
+            self._write(expected)
 
-    return None, prepare
+    def _make_work(self, steps: Steps, size: int) -> Callable[[Any], None]:
+        """Return the step as a function of `xp` alone: on our arrays, at the batch that the counter names."""
+        theta, *moments, total = self.state
+
+        def work(xp: Any) -> None:
+            line = xp.take(self.table, self.counter, axis=0)
+            coefficients = tuple(line[0, j] for j in range(line.shape[1]))
+            index = None
+            if self.rows is not None:
+                index = xp.take(self.rows, self.places[:size] + self.counter * steps.batch_size, axis=0)
+            result = self.step((theta, tuple(moments), total), self.data, index, coefficients, xp=xp)
+            for ours, new in zip(self.state, _flatten(result), strict=True):
+                if new is not ours:
+                    ours[...] = new
+            self.counter += 1
+
+        return work
+
+    def _read(self, arrays: list[Any]) -> list[NDArray[Any]]:
+        return [self.backend.to_numpy(x) for x in arrays]
+
+    def _write(self, values: list[NDArray[Any]]) -> None:
+        for ours, value in zip(self.state, values, strict=True):
+            ours[...] = self.backend.asarray(value)
 
 
-def capture_with_cupy(
-    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
-) -> tuple[None, Callable[[], tuple[Any, Callable[[], None]]]]:
-    """Return (None, how to capture the step), as `Replay` expects of `fix`."""
-    import cupy
-
-    def prepare() -> tuple[Any, Callable[[], None]]:
-        stream = cupy.cuda.Stream(non_blocking=True)
-        # The graph goes on writing to its memory, which nobody else may get: it has a pool of its own.
-        pool = cupy.cuda.MemoryPool()
-        cupy.cuda.get_current_stream().synchronize()
-        try:
-            with stream, cupy.cuda.using_allocator(pool.malloc):
-                own = Capturable(xp, cupy, stream)
-                for _ in range(_WARM_UPS):
-                    step(_copy_state(state, cupy.copy), data, index, coefficients, xp=own)
-                stream.synchronize()
-                stream.begin_capture()
-                try:
-                    result = step(state, data, index, coefficients, xp=own)
-                finally:
-                    graph = stream.end_capture()  # or the stream would remain in capture mode
-        except (OSError, RuntimeError, ValueError) as error:
-            raise NotRecordable(f"CuPy cannot capture the step: {error}") from error
-
-        def run(kept: Any = own) -> None:
-            graph.launch()
-
-        weakref.finalize(run, pool.free_all_blocks)  # a pool that is deleted does not free what it has left
-        return result, run
-
-    return None, prepare
-
-
-def _copy_state(state: Any, copy: Callable[[Any], Any]) -> Any:
+def _flatten(state: Any) -> list[Any]:
     theta, moments, total = state
-    return copy(theta), tuple(map(copy, moments)), copy(total)
+    return [theta, *moments, total]
+
+
+def _find_difference(
+    before: list[NDArray[Any]], expected: list[NDArray[Any]], found: list[NDArray[Any]]
+) -> str | None:
+    """Return by how much the change of the state differs from the expected one, or None if by rounding."""
+    names = ["the parameters", *(f"moment {i}" for i in range(1, len(before) - 1)), "the loss"]
+    for name, old, right, new in zip(names, before, expected, found, strict=True):
+        with np.errstate(all="ignore"):
+            error, change = np.linalg.norm(new - right), np.linalg.norm(right - old)
+        tolerance = _TOLERANCE_OF_THETA if name == names[0] else _TOLERANCE
+        if np.isfinite(change) and not error <= tolerance * change:
+            return f"{name} change by {np.linalg.norm(new - old):.3g} instead of {change:.3g}"
+    return None
+
+
+class CuPyCapture:
+    """Captures with CuPy. A graph goes on writing to its memory, which comes from a pool of its own."""
+
+    def __init__(self, backend: Backend) -> None:
+        import cupy
+
+        self.cupy = cupy
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.xp = Capturable(backend.xp, cupy)
+        self.pool = cupy.cuda.MemoryPool()
+        # A pool that is deleted does not free what it has left.
+        weakref.finalize(self, self.pool.free_all_blocks).atexit = False
+
+    def warm_up(self, work: Callable[[Any], None]) -> None:
+        self.cupy.cuda.get_current_stream().synchronize()
+        with self._aside():
+            work(self.xp)
+            self.stream.synchronize()
+
+    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
+        with self._aside():
+            self.stream.begin_capture()
+            try:
+                work(self.xp)
+            finally:
+                graph = self.stream.end_capture()  # or the stream would remain in capture mode
+        return cast(Callable[[], None], graph.launch)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        with self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
+            self.xp.use(self.stream)
+            yield
+
+
+class TorchCapture:
+    """Captures with PyTorch. Not yet run on a GPU."""
+
+    def __init__(self, backend: Backend) -> None:
+        import torch
+
+        self.cuda = torch.cuda
+        self.xp = backend.xp
+        self.stream = torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, work: Callable[[Any], None]) -> None:
+        self.stream.wait_stream(self.cuda.current_stream())
+        with self.cuda.stream(self.stream):
+            work(self.xp)
+        self.cuda.current_stream().wait_stream(self.stream)
+
+    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
+        graph = self.cuda.CUDAGraph()
+        # Other threads may go on allocating memory meanwhile.
+        mode = {"capture_error_mode": "thread_local"}
+        with self.cuda.graph(graph, pool=self.pool, stream=self.stream, **mode):
+            work(self.xp)
+        return cast(Callable[[], None], graph.replay)

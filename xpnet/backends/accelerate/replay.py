@@ -1,4 +1,4 @@
-"""A training step that is recorded or captured once, and then repeated on the same arrays."""
+"""A training step that is recorded once, and then repeated on the same arrays."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ from typing import Any
 
 from xpnet._typing import Namespace
 from xpnet.backends.accelerate.traced import NotRecordable
+from xpnet.backends.backend import Steps, take_step
 
 __all__ = ["Replay"]
 
@@ -33,10 +34,9 @@ class Replay:
         xp: the namespace with which the step runs as written.
         fix: (step, state, data, index, coefficients, *, xp) -> (description, prepare). The coefficients are
             0-d arrays. The description is a list with an entry for each operation and one for the results,
-            equal where the step does the same, or None if the step cannot be described; then it is not
-            checked. `prepare()` returns the arrays of the state after the step, and a function without
-            arguments that runs the step on the arrays given to `fix`. If `fix` or `prepare` raises
-            NotRecordable, each step runs as written.
+            equal where the step does the same. `prepare()` returns the arrays of the state after the step,
+            and a function without arguments that runs the step on the arrays given to `fix`. If `fix` or
+            `prepare` raises NotRecordable, each step runs as written.
         steps_per_epoch: steps after which an epoch ends.
     """
 
@@ -44,22 +44,22 @@ class Replay:
         self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any], steps_per_epoch: int
     ) -> None:
         self.step, self.xp, self.fix, self.steps_per_epoch = step, xp, fix, steps_per_epoch
-        self.plain = partial(step, xp=xp)
+        self.plain = partial(take_step, step, xp=xp)
         self.fixed: dict[Any, _Fixed | None] = {}
         self.n_steps = self.checked_at = 0
         self.check_at = steps_per_epoch
         self.has_changed = False
 
-    def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
         if self.has_changed:
-            return self.plain(state, data, index, coefficients)
-        key = tuple(map(id, data)), None if index is None else index.shape
+            return self.plain(state, data, steps, i)
+        key = tuple(map(id, data)), steps.count_rows(i)
         if key not in self.fixed:
-            self.fixed[key] = self._fix(state, data, index, len(coefficients))
+            self.fixed[key] = self._fix(state, data, steps.find_rows(i), steps.coefficients.shape[1])
         elif (known := self.fixed[key]) is not None and self._is_due(known):
             self.fixed[key] = self._check(known)
         self.n_steps += 1
-        return (self.fixed[key] or self.plain)(state, data, index, coefficients)
+        return (self.fixed[key] or self.plain)(state, data, steps, i)
 
     def _fix(self, state: Any, data: Any, index: Any, n_coefficients: int) -> "_Fixed | None":
         try:
@@ -71,8 +71,7 @@ class Replay:
             return None
 
     def _is_due(self, fixed: "_Fixed") -> bool:
-        is_checkable = fixed.description is not None
-        return is_checkable and (not fixed.is_confirmed or self.n_steps >= self.check_at)
+        return not fixed.is_confirmed or self.n_steps >= self.check_at
 
     def _check(self, fixed: "_Fixed") -> "_Fixed | None":
         """Return the recording that the current step replays, or None to run the step as written."""
@@ -124,7 +123,7 @@ class _Fixed:
             self.result, self.run = prepare()
         return change
 
-    def __call__(self, state: Any, data: Any, index: Any, coefficients: tuple[float, ...]) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
         theta, moments, total = state
         foreign = [
             (ours, self.xp.asarray(given, copy=True))  # it may be another one of ours
@@ -134,8 +133,8 @@ class _Fixed:
         for ours, copy in foreign:
             ours[...] = copy
         if self.index is not None:
-            self.index[...] = index
-        for place, number in zip(self.coefficients, coefficients, strict=True):
+            self.index[...] = steps.find_rows(i)
+        for place, number in zip(self.coefficients, steps.find_coefficients(i), strict=True):
             place[...] = number
         self.run()
         return self.result
