@@ -90,6 +90,7 @@ CUPY = SimpleNamespace(
     cuda=SimpleNamespace(
         runtime=SimpleNamespace(runtimeGetVersion=lambda: 12090),
         device=SimpleNamespace(get_cublas_handle=lambda: HANDLE),
+        Device=lambda: SimpleNamespace(compute_capability="90"),
     ),
     empty=device_empty,
     float32=np.float32,

@@ -9,7 +9,8 @@ from xpnet._typing import Namespace
 
 __all__ = ["Capturable", "Gemm", "gemm"]
 
-_WORKSPACE_BYTES = 2**25
+# As PyTorch: cuBLAS has faster algorithms that need more memory from compute capability 9.0 on.
+_WORKSPACE_BYTES, _WORKSPACE_BYTES_BEFORE_90 = 2**25, 2**23
 
 
 class Gemm(NamedTuple):
@@ -57,13 +58,15 @@ class Capturable:
     def __init__(self, xp: Namespace, cupy: Any) -> None:
         self.xp, self.cupy = xp, cupy
         self.cublas = _load_cublas(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-        self.workspace = cupy.empty(_WORKSPACE_BYTES, dtype=cupy.uint8)
+        is_new = int(cupy.cuda.Device().compute_capability) >= 90
+        n_bytes = _WORKSPACE_BYTES if is_new else _WORKSPACE_BYTES_BEFORE_90
+        self.workspace = cupy.empty(n_bytes, dtype=cupy.uint8)
 
     def use(self, stream: Any) -> None:
         """Compute on this stream, which may be capturing. CuPy sets its own again before it computes."""
         self.handle = ctypes.c_void_p(self.cupy.cuda.device.get_cublas_handle())  # that of this thread
         self._check(self.cublas.cublasSetStream_v2(self.handle, ctypes.c_void_p(stream.ptr)))
-        workspace = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(_WORKSPACE_BYTES)
+        workspace = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(self.workspace.size)
         self._check(self.cublas.cublasSetWorkspace_v2(self.handle, *workspace))
 
     def __getattr__(self, name: str) -> Any:
