@@ -1108,7 +1108,7 @@ def test_other_data_than_at_first():
     )
     state = np.zeros(3), (), np.zeros(())
     for X in [*rng.random((2, 5, 3))] * 2 + [*rng.random((4, 5, 3))]:
-        state = compiled(state, (X,), Steps(np.array([1, 4]), 2, np.array([[0.5]])), 0)
+        state = compiled(state, (X,), Steps(np.array([1, 4]), 2, np.array([[0.5]])), 0, 1)
         expected += 0.5 * (X[1] + X[4])
         assert state[0] == pytest.approx(expected, rel=1e-12)
 

@@ -16,7 +16,7 @@ from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.backends import cuda
 from xpnet.errors import InputError
 
-__all__ = ["DTYPES", "Backend", "Steps", "split_device", "take_step"]
+__all__ = ["DTYPES", "Backend", "Steps", "split_device", "take_steps"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
@@ -44,6 +44,11 @@ class Steps(NamedTuple):
         """Equal for two epochs with the same numbers of rows, steps and coefficients."""
         return (-1 if self.rows is None else self.rows.shape[0], self.batch_size, *self.coefficients.shape)
 
+    @property
+    def n_whole(self) -> int:
+        """Number of steps whose batch is a whole one."""
+        return 1 if self.rows is None else self.rows.shape[0] // self.batch_size
+
     def count_rows(self, i: int) -> int:
         """Return the number of rows of step i = 0, 1, ..."""
         if self.rows is None:
@@ -60,9 +65,13 @@ class Steps(NamedTuple):
         return tuple(self.coefficients[i].tolist())
 
 
-def take_step(step: Callable[..., Any], state: Any, data: Any, steps: Steps, i: int, *, xp: Namespace) -> Any:
-    """Return the state after step i of an epoch, taken as it is written."""
-    return step(state, data, steps.find_rows(i), steps.find_coefficients(i), xp=xp)
+def take_steps(
+    step: Callable[..., Any], state: Any, data: Any, steps: Steps, first: int, last: int, *, xp: Namespace
+) -> Any:
+    """Return the state after the steps `first` to `last` - 1 of an epoch, taken as they are written."""
+    for i in range(first, last):
+        state = step(state, data, steps.find_rows(i), steps.find_coefficients(i), xp=xp)
+    return state
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Backend:
         namespace: the module to import for `xp`.
         remedy: how to install the library.
         devices: the kinds of devices it has, `cpu` or `cuda`, the default first.
+        steps_per_call: maximum number of steps that a compiled step takes in one call.
         promotes: whether a product of an integer and a floating-point array is floating point.
         device_name: the name of the device as the user gives it: `cpu`, `cuda`, `cuda:1` ...
         dtype_name: `float32` or `float64`.
@@ -89,6 +99,7 @@ class Backend:
     distributions: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     promotes: ClassVar[bool] = False
+    steps_per_call: ClassVar[int] = 1
 
     device_name: str
     dtype_name: str
@@ -260,8 +271,9 @@ class Backend:
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        """Return a function (state, data, steps, i) -> state that takes step i of an epoch: see `Steps`.
+        """Return a function (state, data, steps, first, last) -> state that takes steps of an epoch.
 
+        It takes the steps `first` to `last` - 1 of `Steps`: at most `steps_per_call`, with batches of one size.
         It is compiled, recorded or captured if that makes it faster.
 
         Args:
@@ -272,7 +284,7 @@ class Backend:
             n_steps: planned number of steps.
             steps_per_epoch: number of steps in an epoch.
         """
-        return partial(take_step, step, xp=self.xp)
+        return partial(take_steps, step, xp=self.xp)
 
     @property
     def for_short_rows(self) -> "Backend":

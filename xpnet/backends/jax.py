@@ -1,14 +1,13 @@
 """JAX, compiled by XLA, on the CPU and on CUDA devices."""
 
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import Any, Self, cast
 
 from array_api_compat import is_jax_array
 
 from xpnet._typing import Device
-from xpnet.backends.backend import Backend, F, Steps, split_device
+from xpnet.backends.backend import Backend, F, split_device
 
 __all__ = ["Jax"]
 
@@ -21,6 +20,7 @@ class Jax(Backend):
     remedy = 'pip install jax; for a GPU, pip install "jax[cuda13]"'
     devices = ("cpu", "cuda")
     promotes = True
+    steps_per_call = 64
 
     @classmethod
     def bind(cls, device_name: str, dtype_name: str) -> Self:
@@ -60,12 +60,9 @@ class Jax(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        compiled = self.compile(partial(step, xp=self.xp), donate=(0,))
+        from xpnet.backends.accelerate import ScannedStep
 
-        def take_compiled_step(state: Any, data: Any, steps: Steps, i: int) -> Any:
-            return compiled(state, data, steps.find_rows(i), steps.find_coefficients(i))
-
-        return take_compiled_step
+        return ScannedStep(step, self)
 
     def count_free_bytes(self) -> int | None:
         if stats := self.device.memory_stats():

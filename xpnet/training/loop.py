@@ -144,6 +144,7 @@ def epochs(
     order: Order = shuffle,
     clip_norm: float | None = None,
     after_step: Callable[[TrainState], None] | None = None,
+    steps_at_once: int = 1,
 ) -> Iterator[Epoch]:
     """Train until `state` has completed `n_epochs` epochs. Yield a record after each epoch.
 
@@ -162,6 +163,8 @@ def epochs(
         clip_norm: maximum Euclidean norm of the gradient.
         after_step: a function that is called with the state after each step. If it raises an exception,
             training stops between two steps.
+        steps_at_once: maximum number of steps between two calls of `after_step`, which is called at least at
+            the multiples of this number. Only JAX takes several steps at once, which is faster.
 
     Raises:
         DivergenceError: if the loss of an epoch is not finite.
@@ -209,10 +212,11 @@ def epochs(
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
+        at_once = backend.steps_per_call if after_step is None else steps_at_once
         # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
         with backend.as_current(), np.errstate(all="ignore"):
-            for i in range(state.batch, len(rates)):
-                state.learning_rate = float(rates[i])
+            while (i := state.batch) < len(rates):
+                last = i + 1
                 if in_chunks:
                     loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
                     state.theta, state.moments = compiled_update(
@@ -220,11 +224,14 @@ def epochs(
                     )
                     state.loss_sum = state.loss_sum + loss * n
                 else:
+                    last += min(backend.steps_per_call, at_once - state.step % at_once) - 1
+                    last = min(last, max(steps.n_whole, i + 1))
                     state.theta, state.moments, state.loss_sum = compiled_step(
-                        (state.theta, state.moments, state.loss_sum), data, steps, i
+                        (state.theta, state.moments, state.loss_sum), data, steps, i, last
                     )
-                state.step += 1
-                state.batch += 1
+                state.learning_rate = float(rates[last - 1])
+                state.step += last - i
+                state.batch = last
                 if tiny is not None and state.step % _FLUSH_EVERY == 0:
                     state.moments = flush_denormals(state.moments, tiny)
                 if after_step is not None:

@@ -4,5 +4,6 @@ from xpnet.backends.accelerate.graph import CuPyCapture, GraphStep, TorchCapture
 from xpnet.backends.accelerate.plan import record_step
 from xpnet.backends.accelerate.replay import Replay
 from xpnet.backends.accelerate.rows import RowNamespace
+from xpnet.backends.accelerate.scan import ScannedStep
 
-__all__ = ["CuPyCapture", "GraphStep", "Replay", "RowNamespace", "TorchCapture", "record_step"]
+__all__ = ["CuPyCapture", "GraphStep", "Replay", "RowNamespace", "ScannedStep", "TorchCapture", "record_step"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends.accelerate.cublas import Capturable
-from xpnet.backends.backend import Backend, Steps, take_step
+from xpnet.backends.backend import Backend, Steps, take_steps
 
 __all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
 
@@ -56,7 +56,7 @@ class GraphStep:
         self, step: Callable[..., Any], backend: Backend, make_capture: Callable[[Backend], Capture]
     ) -> None:
         self.step, self.backend, self.make_capture = step, backend, make_capture
-        self.plain = partial(take_step, step, xp=backend.xp)
+        self.plain = partial(take_steps, step, xp=backend.xp)
         self.runs_as_written = False
         self.state: list[Any] = []
         self.data: tuple[Any, ...] = ()
@@ -65,9 +65,9 @@ class GraphStep:
         self.launches: dict[int, Callable[[], None]] = {}
         self.capture: Capture | None = None
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
         if self.runs_as_written:
-            return self.plain(state, data, steps, i)
+            return self.plain(state, data, steps, i, last)
         self._adopt(_flatten(state), data)
         if steps is not self.steps or i != self.next:
             self._load(steps, i)
@@ -113,7 +113,8 @@ class GraphStep:
         """Take a step as written. Then capture it, launch the graph on the same state, and compare."""
         before = self._read(self.state)
         theta, *moments, total = self.state
-        expected = self._read(_flatten(self.plain((theta, tuple(moments), total), self.data, steps, i)))
+        state = theta, tuple(moments), total
+        expected = self._read(_flatten(self.plain(state, self.data, steps, i, i + 1)))
         try:
             if self.capture is None:
                 self.capture = self.make_capture(self.backend)

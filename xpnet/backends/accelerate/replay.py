@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet._typing import Namespace
 from xpnet.backends.accelerate.traced import NotRecordable
-from xpnet.backends.backend import Steps, take_step
+from xpnet.backends.backend import Steps, take_steps
 
 __all__ = ["Replay"]
 
@@ -44,22 +44,22 @@ class Replay:
         self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any], steps_per_epoch: int
     ) -> None:
         self.step, self.xp, self.fix, self.steps_per_epoch = step, xp, fix, steps_per_epoch
-        self.plain = partial(take_step, step, xp=xp)
+        self.plain = partial(take_steps, step, xp=xp)
         self.fixed: dict[Any, _Fixed | None] = {}
         self.n_steps = self.checked_at = 0
         self.check_at = steps_per_epoch
         self.has_changed = False
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
         if self.has_changed:
-            return self.plain(state, data, steps, i)
+            return self.plain(state, data, steps, i, last)
         key = tuple(map(id, data)), steps.count_rows(i)
         if key not in self.fixed:
             self.fixed[key] = self._fix(state, data, steps.find_rows(i), steps.coefficients.shape[1])
         elif (known := self.fixed[key]) is not None and self._is_due(known):
             self.fixed[key] = self._check(known)
         self.n_steps += 1
-        return (self.fixed[key] or self.plain)(state, data, steps, i)
+        return (self.fixed[key] or self.plain)(state, data, steps, i, last)
 
     def _fix(self, state: Any, data: Any, index: Any, n_coefficients: int) -> "_Fixed | None":
         try:
@@ -123,7 +123,7 @@ class _Fixed:
             self.result, self.run = prepare()
         return change
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
         theta, moments, total = state
         foreign = [
             (ours, self.xp.asarray(given, copy=True))  # it may be another one of ours
