@@ -273,8 +273,8 @@ class Backend:
     ) -> Callable[..., Any]:
         """Return a function (state, data, steps, first, last) -> state that takes steps of an epoch.
 
-        It takes the steps `first` to `last` - 1 of `Steps`: at most `steps_per_call`, with batches of one size.
-        It is compiled, recorded or captured if that makes it faster.
+        It takes the steps `first` to `last` - 1 of `Steps`, at most `steps_per_call`, with batches of one
+        size. It is compiled, recorded or captured if that makes it faster.
 
         Args:
             step: a function (state, data, index, coefficients, *, xp) -> state: a fixed sequence of array

@@ -5,5 +5,15 @@ from xpnet.backends.accelerate.plan import record_step
 from xpnet.backends.accelerate.replay import Replay
 from xpnet.backends.accelerate.rows import RowNamespace
 from xpnet.backends.accelerate.scan import ScannedStep
+from xpnet.backends.accelerate.shared import record_shared_step
 
-__all__ = ["CuPyCapture", "GraphStep", "Replay", "RowNamespace", "ScannedStep", "TorchCapture", "record_step"]
+__all__ = [
+    "CuPyCapture",
+    "GraphStep",
+    "Replay",
+    "RowNamespace",
+    "ScannedStep",
+    "TorchCapture",
+    "record_shared_step",
+    "record_step",
+]
