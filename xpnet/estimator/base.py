@@ -160,9 +160,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         finally:
             tasks.close()
         xp: Any = given.backend.xp
-        if not bool(xp.all(xp.isfinite(theta))):
-            raise ValueError(_NOT_FINITE)
-        layers = layout.split(theta, xp=xp)
+        with given.backend.as_current():
+            if not bool(xp.all(xp.isfinite(theta))):
+                raise ValueError(_NOT_FINITE)
+            layers = layout.split(theta, xp=xp)
         self.coefs_, self.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
         tasks.finish()
         return self
@@ -257,7 +258,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if given.weight is not None:
             data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
         if self.solver == "lbfgs":
-            total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
+            with backend.as_current():
+                total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
             mlp = make_lbfgs_network(self, sizes, total)
             return minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
         mlp = make_network(self, sizes, backend)
@@ -284,11 +286,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             )
         xp: Any = backend.xp
         source = backend_of(self.coefs_[0])
-        weights, biases = (
-            [xp.astype(backend.bring(array, source), backend.dtype) for array in arrays]
-            for arrays in (self.coefs_, self.intercepts_)
-        )
-        return MLP(sizes).layout.join(weights, biases, xp=xp)
+        with backend.as_current():
+            weights, biases = (
+                [xp.astype(backend.bring(array, source), backend.dtype) for array in arrays]
+                for arrays in (self.coefs_, self.intercepts_)
+            )
+            return MLP(sizes).layout.join(weights, biases, xp=xp)
 
     def _hold_out(
         self, given: Sample, Y: Array, validation_data: Any
@@ -314,12 +317,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             )
         xp: Any = given.backend.xp
         there = given.backend.asarray(held)
-        weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
-        if weight is not None:
-            check_some_weight(weight, given.backend)
-            check_some_weight(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
         y = take_rows(given.y, given.y_home.asarray(held), given.y_home)
-        Y = xp.take(Y, there, axis=0)
+        with given.backend.as_current():
+            weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
+            if weight is not None:
+                check_some_weight(weight, given.backend)
+                check_some_weight(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
+            Y = xp.take(Y, there, axis=0)
         return rows, Validation(given.X, Y, y, weight, there, given.y_home, given.backend)
 
     def _apply(self, function: Callable[[Any, Any], Array], inputs: Inputs) -> Array:
@@ -331,22 +335,23 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
-        if self._run is not None:
-            if not issparse(X) and (problem := self._run.scaling.find_problem(X, xp=backend.xp)):
-                warnings.warn(problem, stacklevel=3)
-            X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         xp: Any = backend.xp
-        chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
-        found = [function(z, xp) for _, z in chunks]
-        return home.bring(found[0] if len(found) == 1 else xp.concat(found), backend)
+        with backend.as_current():
+            if self._run is not None:
+                if not issparse(X) and (problem := self._run.scaling.find_problem(X, xp=xp)):
+                    warnings.warn(problem, stacklevel=3)
+                X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
+            chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
+            found = [function(z, xp) for _, z in chunks]
+            return home.bring(found[0] if len(found) == 1 else xp.concat(found), backend)
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays to a device or to another array library.
 
         Args:
             device: a device ("cpu", "cuda", "cuda:1"), a library ("torch", "torch:cpu"), or the namespace of
-                a library. A device alone keeps the current library if it has that device.
+                a library. "cuda" is "cuda:0". A device alone keeps the current library if it has that device.
 
         Returns:
             The estimator itself, which is modified in place.

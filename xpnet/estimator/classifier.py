@@ -73,8 +73,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scoring: name of a scikit-learn scorer, or a scorer, for the validation scores. It is evaluated on
             the CPU. None uses the accuracy.
         device: where to compute. None uses the library and the device of X. "cpu", "cuda", "cuda:1" or a
-            library ("torch", "torch:cpu") moves the data there, and predictions back. Moving float64 to JAX
-            enables its 64-bit mode for the whole process.
+            library ("torch", "torch:cpu") moves the data there, and predictions back. "cuda" is "cuda:0",
+            whichever device is the current one. Moving float64 to JAX enables its 64-bit mode for the whole
+            process.
 
     Attributes:
         classes_: (n_classes,) class labels in ascending order, on the device of X. Text labels are a NumPy
@@ -218,12 +219,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
         y = flatten(read_targets(self, y, home)[0], home)
         check_consistent_length(inputs.X, y)
-        if y.dtype != predicted.dtype:
-            y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
-        right = predicted == y
-        right = xp.all(right, axis=1) if right.ndim == 2 else right
-        weight = check_weight(self, sample_weight, inputs.X, home)
-        return accuracy(right, weight, dtype=home.dtype, xp=xp)
+        with home.as_current():
+            if y.dtype != predicted.dtype:
+                y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
+            right = predicted == y
+            right = xp.all(right, axis=1) if right.ndim == 2 else right
+            weight = check_weight(self, sample_weight, inputs.X, home)
+            return accuracy(right, weight, dtype=home.dtype, xp=xp)
 
     @property
     def _labels(self) -> Labels:
@@ -260,7 +262,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         Y = self._labels.make_targets(y, home, backend)
         if self.label_smoothing and self.out_activation_ == "logistic":
-            Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
+            with backend.as_current():
+                Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
         return Y
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:
@@ -274,8 +277,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         indices = given.backend.bring(labels.find_indices(y, given.y_home), given.y_home)
         known = labels.list_classes()
         if self.class_weight == "balanced":
-            counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
-            weights = given.X.shape[0] / (len(known) * counts)
+            with given.backend.as_current():
+                counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
+                weights = given.X.shape[0] / (len(known) * counts)
         else:
             unknown = [name for name in self.class_weight if name not in known]
             if unknown:
@@ -286,8 +290,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"class_weight: expected finite numbers of at least 0, got {self.class_weight}"
                 )
             weights = given.backend.asarray(numbers)
-        weight = xp.take(weights, indices, axis=0)
-        return weight if given.weight is None else weight * given.weight
+        with given.backend.as_current():
+            weight = xp.take(weights, indices, axis=0)
+            return weight if given.weight is None else weight * given.weight
 
     def _find_strata(self, y: Any, home: Backend) -> Any:
         """Return the class indices to stratify the validation split by, on the host, or None."""

@@ -212,13 +212,15 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _check_values(weight, home, "sample_weight", estimator, ensure_2d=False)
-    return check_some_weight(home.xp.astype(weight, home.dtype), home)
+    with home.as_current():
+        return check_some_weight(home.xp.astype(weight, home.dtype), home)
 
 
 def check_some_weight(weight: Any, backend: Backend) -> Any:
     """Return the weights, or None. Raise ValueError, as scikit-learn does, if all of them are 0."""
-    if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    with backend.as_current():
+        if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
+            raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
 
 
@@ -269,7 +271,8 @@ def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backe
     X = home.detach(X)
     xp: Any = home.xp
     if xp.isdtype(X.dtype, ("integral", "bool")) and home.promotes:
-        X = xp.astype(X, xp.asarray(1.0, device=home.device).dtype)
+        with home.as_current():
+            X = xp.astype(X, xp.asarray(1.0, device=home.device).dtype)
         home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
         X.dtype, "complex floating"
@@ -288,7 +291,7 @@ def _check_values(x: Any, home: Backend, name: str, estimator: Any, *, ensure_2d
     xp: Any = home.xp
     is_sound = x.ndim == 2 or (not ensure_2d and x.ndim == 1)
     if is_sound and (0 not in x.shape) and xp.isdtype(x.dtype, "real floating"):
-        with np.errstate(over="ignore", invalid="ignore"):
+        with home.as_current(), np.errstate(over="ignore", invalid="ignore"):
             is_sound = math.isfinite(float(xp.sum(x)))
     elif 0 in x.shape or xp.isdtype(x.dtype, "complex floating"):
         is_sound = False

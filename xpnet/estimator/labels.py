@@ -49,7 +49,8 @@ class Labels:
         if home.name == "numpy":
             return np.searchsorted(classes, y)
         xp: Any = home.xp
-        return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
+        with home.as_current():
+            return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
 
     def make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         """Return the targets of the network on `backend`, for labels y on `home`.
@@ -59,12 +60,14 @@ class Labels:
         """
         xp: Any = backend.xp
         if self.kind == MULTILABEL:
-            dense = y.toarray() if issparse(y) else y
-            return xp.astype(backend.bring(dense, home), backend.dtype)  # type: ignore[no-any-return]
-        indices = backend.bring(self.find_indices(y, home), home)
-        if self.kind == "binary":
-            indices = xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)
-        return indices
+            Y = backend.bring(y.toarray() if issparse(y) else y, home)
+        else:
+            Y = backend.bring(self.find_indices(y, home), home)
+            if self.kind != "binary":
+                return Y
+            Y = xp.reshape(Y, (-1, 1))
+        with backend.as_current():
+            return xp.astype(Y, backend.dtype)  # type: ignore[no-any-return]
 
     def choose_classes(self, z: Any, xp: Any) -> Array:
         """Return the indices (n,) of the most probable classes, or a matrix (n, n_outputs) of 0 and 1."""
@@ -83,18 +86,21 @@ class Labels:
         source = backend_of(self.classes)
         if source.name == "numpy" and is_text(self.classes):
             return self.classes[home.to_numpy(chosen)]
-        return home.xp.take(home.bring(self.classes, source), chosen, axis=0)
+        with home.as_current():
+            return home.xp.take(home.bring(self.classes, source), chosen, axis=0)
 
     @classmethod
     def of(cls, y: Any, home: Backend) -> "Labels":
         """Return the labels of a target on `home`. Raise scikit-learn's ValueError if it has none."""
         if home.name != "numpy":
             xp: Any = home.xp
-            if y.ndim == 1 and not (xp.isdtype(y.dtype, "real floating") and bool(xp.any(y != xp.round(y)))):
-                classes = xp.unique_values(y)
-                return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
-            if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
-                return cls(MULTILABEL, xp.arange(y.shape[1], device=home.device))
+            with home.as_current():
+                is_floating = xp.isdtype(y.dtype, "real floating")
+                if y.ndim == 1 and not (is_floating and bool(xp.any(y != xp.round(y)))):
+                    classes = xp.unique_values(y)
+                    return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
+                if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
+                    return cls(MULTILABEL, xp.arange(y.shape[1], device=home.device))
             y = home.to_numpy(y)
         binarizer = LabelBinarizer().fit(y)
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
@@ -107,7 +113,8 @@ class Labels:
             found = Labels(self.kind, unique_labels(y))
         else:
             xp: Any = home.xp
-            found = Labels(self.kind, xp.unique_values(y))
+            with home.as_current():
+                found = Labels(self.kind, xp.unique_values(y))
         there, known = found.list_classes(), self.list_classes()
         return there, set(there) - set(known), set(known) - set(there)
 

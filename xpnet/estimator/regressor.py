@@ -152,7 +152,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             shown = Y[:, 0] if Y.shape[1] == 1 else Y
             return float(r2_score(home.to_numpy(y), home.to_numpy(shown)))
         weight = check_weight(self, sample_weight, inputs.X, home)
-        return r2(xp.astype(xp.reshape(y, (n, -1)), Y.dtype), Y, weight, xp=xp)
+        with home.as_current():
+            return r2(xp.astype(xp.reshape(y, (n, -1)), Y.dtype), Y, weight, xp=xp)
 
     def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
         y = flatten(given.y, given.y_home)
@@ -165,9 +166,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         xp: Any = backend.xp
-        Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
-        if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
-            raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
+        with backend.as_current():
+            Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
+            if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
+                raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
         return Y  # type: ignore[no-any-return]
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:

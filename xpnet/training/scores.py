@@ -35,6 +35,8 @@ def forward_in_chunks(
 ) -> Iterator[tuple[slice, Array]]:
     """Yield (slice, z) for each chunk of rows, where z is the output of the last layer.
 
+    Iterate in the context `backend.as_current()`.
+
     Args:
         layers: (W, b) of every layer.
         X: (n, inputs). Each chunk is cast to the dtype of the parameters.
@@ -75,13 +77,13 @@ def evaluate(
     """
     xp: Any = backend.xp
     criterion, n = mlp.criterion, Y.shape[0]
-    column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
-    total_weight: Any = n if weight is None else xp.sum(weight)
     loss: Any = 0.0
     total_z: Any = 0.0
     tally: Any = 0.0  # total weight of the correct rows, or the squared residuals of each output
     # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.
-    with np.errstate(all="ignore"):
+    with backend.as_current(), np.errstate(all="ignore"):
+        column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
+        total_weight: Any = n if weight is None else xp.sum(weight)
         layers = mlp.layout.split(theta, xp=xp)
         for chunk, z in forward_in_chunks(mlp, layers, X, rows=rows, backend=backend):
             Y_chunk: Any = Y[chunk, ...]
@@ -99,7 +101,7 @@ def evaluate(
         score = (
             float(tally) / float(total_weight) if mlp.classifies else _score_residuals(tally, Y, column, xp)
         )
-    return Evaluation(float(loss), score)
+        return Evaluation(float(loss), score)
 
 
 def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[Any]:
@@ -108,13 +110,14 @@ def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[An
     They are class probabilities (n, classes), or numbers (n, outputs) for regression. A single logistic
     output p gives the probabilities (1 - p, p) of two classes.
     """
-    layers = mlp.layout.split(theta, xp=backend.xp)
-    y = np.concatenate(
-        [
-            backend.to_numpy(mlp.criterion.predict(z, xp=backend.xp))
-            for _, z in forward_in_chunks(mlp, layers, X, backend=backend)
-        ]
-    )
+    with backend.as_current():
+        layers = mlp.layout.split(theta, xp=backend.xp)
+        y = np.concatenate(
+            [
+                backend.to_numpy(mlp.criterion.predict(z, xp=backend.xp))
+                for _, z in forward_in_chunks(mlp, layers, X, backend=backend)
+            ]
+        )
     return np.hstack([1.0 - y, y]) if mlp.classifies and y.shape[1] == 1 else y
 
 
