@@ -133,7 +133,8 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         with _defer_interrupts() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
-                progress.advance(state)
+                with backend.as_current():
+                    progress.advance(state)
                 if article:
                     article.record(state, mlp, parts, backend)
                 if options.checkpoint_every and state.step % options.checkpoint_every == 0:

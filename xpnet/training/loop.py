@@ -210,19 +210,20 @@ def epochs(
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
         # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
-        with backend.as_current(), np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             for i in range(state.batch, len(rates)):
                 state.learning_rate = float(rates[i])
-                if in_chunks:
-                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
-                    state.theta, state.moments = compiled_update(
-                        state.theta, state.moments, g, steps.find_coefficients(i)
-                    )
-                    state.loss_sum = state.loss_sum + loss * n
-                else:
-                    state.theta, state.moments, state.loss_sum = compiled_step(
-                        (state.theta, state.moments, state.loss_sum), data, steps, i
-                    )
+                with backend.as_current():
+                    if in_chunks:
+                        loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                        state.theta, state.moments = compiled_update(
+                            state.theta, state.moments, g, steps.find_coefficients(i)
+                        )
+                        state.loss_sum = state.loss_sum + loss * n
+                    else:
+                        state.theta, state.moments, state.loss_sum = compiled_step(
+                            (state.theta, state.moments, state.loss_sum), data, steps, i
+                        )
                 state.step += 1
                 state.batch += 1
                 if tiny is not None and state.step % _FLUSH_EVERY == 0:
