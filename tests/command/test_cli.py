@@ -775,6 +775,37 @@ def test_out_of_memory_during_a_step(train, here, monkeypatch, backend):
     assert_refused(result, f"{backend} on cpu is out of memory", "bytes", "Try --batch-size 4", status=1)
 
 
+def test_data_that_does_not_fit_on_the_gpu_leaves_room_for_less(cupy_backend, train, here):
+    import cupy
+
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20_000, 100), np.float32), rng.integers(0, 3, 20_000)
+    put(here, {"big.npz": {"X": X, "y": y}, "small.npz": {"X": X[:500], "y": y[:500]}})
+    pool = cupy.get_default_memory_pool()
+    before = pool.used_bytes()
+    limit = 6 * 2**20
+    pool.set_limit(size=before + limit)
+    try:
+        result = train("--data big.npz --device cuda --hidden 8 --epochs 1 --quiet")
+        words = "cupy on cuda is out of memory: the run needs about"
+        assert_refused(result, words, "Try fewer rows", status=1)
+        needed, free = (
+            int(number.replace(",", ""))
+            for number in re.findall(r"([\d,]+) bytes(?: are free|,)", result.err)
+        )
+        assert X.nbytes < needed < 2 * X.nbytes
+        assert free <= limit
+        assert pool.used_bytes() == before
+        small = train("--data small.npz --device cuda --hidden 8 --epochs 1 --quiet --batch-size 100")
+        assert (small.status, small.err) == (0, "")
+        (model,) = here.glob("runs/*/model.safetensors")
+        np.save("rows.npy", X)
+        assert main(["predict", str(model), "rows.npy", "--device", "cuda", "--output", "out.txt"]) == 0
+        assert len(Path("out.txt").read_text().splitlines()) == 20_000
+    finally:
+        pool.set_limit(size=0)
+
+
 def test_memory_that_data_does_not_fit_into(train, here, monkeypatch):
     def full(*_, **__):
         raise MemoryError("Unable to allocate 3. TiB")

@@ -296,8 +296,9 @@ class Backend:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return None
 
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether `error` says that the device is out of memory."""
+    @staticmethod
+    def is_out_of_memory(error: BaseException) -> bool:
+        """Return whether `error`, of any library, says that a device or the host is out of memory."""
         names = {base.__name__ for base in type(error).__mro__}
         text = str(error).lower()
         return (
@@ -305,7 +306,8 @@ class Backend:
             or "OutOfMemoryError" in names
             or (
                 isinstance(error, RuntimeError)
-                and ("out of memory" in text or "can't allocate memory" in text)
+                # The last is cuBLAS, which needs a workspace.
+                and any(words in text for words in ("out of memory", "can't allocate memory", "alloc_failed"))
             )
             or "resource_exhausted" in text
         )

@@ -72,5 +72,9 @@ class CuPy(Backend):
 
         return GraphStep(step, self, CuPyCapture)
 
-    def count_free_bytes(self) -> int | None:
-        return int(self.device.mem_info[0])
+    def count_free_bytes(self) -> int:
+        pool = import_module("cupy").get_default_memory_pool()
+        with self.as_current():
+            free = int(self.device.mem_info[0]) + int(pool.free_bytes())
+            limit = int(pool.get_limit())
+            return min(free, limit - int(pool.used_bytes())) if limit else free

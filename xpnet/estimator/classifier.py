@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, to_host
-from xpnet.estimator.base import BaseMLP, has_partial_fit, restore_on_failure
+from xpnet.estimator.base import BaseMLP, has_partial_fit
+from xpnet.estimator.failures import refuse_shortage, restore_on_failure
 from xpnet.estimator.inputs import (
     Sample,
     bring_to,
@@ -38,6 +39,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
     the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+
+    `fit` checks that all values are finite. So do the predictions, except for an X that is on a GPU, because
+    they do not wait for the device: a row with NaN then has NaN probabilities, and its class is arbitrary.
 
     The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
     results for the same `random_state`. The list below describes the extensions and repeats some parameters
@@ -143,6 +147,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @available_if(has_partial_fit)
+    @refuse_shortage
     @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -178,12 +183,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         return self._fit(X, y, sample_weight, incremental=True)
 
+    @refuse_shortage
     def predict(self, X: Any) -> Any:
         """Return the predicted labels (n,), or a matrix (n, n_labels) of 0 and 1, on the device of X."""
         inputs = read_X(self, X, "predict")
         labels = self._labels
         return labels.name_classes(self._apply(labels.choose_classes, inputs), inputs.home)
 
+    @refuse_shortage
     def predict_proba(self, X: Any) -> Any:
         """Return the class probabilities (n, n_classes), on the device of X, in the dtype of `coefs_`."""
 
@@ -193,6 +200,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         return self._apply(compute_probabilities, read_X(self, X, "predict_proba"))
 
+    @refuse_shortage
     def predict_log_proba(self, X: Any) -> Any:
         """Return the log-probabilities (n, n_classes). They are finite even if a probability rounds to 0."""
 
@@ -205,6 +213,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         return self._apply(compute_logarithms, read_X(self, X, "predict_log_proba"))
 
+    @refuse_shortage
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the (weighted) mean accuracy. A multi-label row is correct if all its labels are."""
         if is_on_host(X):
@@ -227,12 +236,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             weight = check_weight(self, sample_weight, inputs.X, home)
             return accuracy(right, weight, dtype=home.dtype, xp=xp)
 
-    @property
-    def _labels(self) -> Labels:
-        return Labels(self._target_kind, self.classes_, self._sparse_target)
-
     def _set_labels(self, labels: Labels) -> None:
-        self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.is_sparse
+        self._labels, self.classes_ = labels, labels.classes
 
     def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
         y = flatten(given.y, given.y_home)
@@ -251,12 +256,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"{np.asarray(there)}."
                 )
         labels = self._labels
-        if self._target_kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
+        if labels.kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
             raise ValueError(
                 f"expected y of shape (n, {labels.n_outputs}), with a column for each label, got {y.shape}"
             )
         self.n_outputs_ = labels.n_outputs
-        self.out_activation_ = "softmax" if self._target_kind == "multiclass" else "logistic"
+        self.out_activation_ = "softmax" if labels.kind == "multiclass" else "logistic"
         return y, self._make_targets(y, given.y_home, given.backend)
 
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
@@ -270,7 +275,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Return the sample weights (n,) multiplied with the class weights, or None."""
         if self.class_weight is None:
             return given.weight
-        if self._target_kind == MULTILABEL:
+        if self._labels.kind == MULTILABEL:
             raise ValueError("class_weight does not support multi-label targets: pass sample_weight instead")
         labels = self._labels
         xp: Any = given.backend.xp
@@ -296,7 +301,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _find_strata(self, y: Any, home: Backend) -> Any:
         """Return the class indices to stratify the validation split by, on the host, or None."""
-        if self._target_kind == MULTILABEL:
+        if self._labels.kind == MULTILABEL:
             return None
         indices = home.to_numpy(self._labels.find_indices(y, home))
         return indices.astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else indices

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
-from xpnet.estimator.inputs import is_text
+from xpnet.estimator.inputs import is_on_host, is_text
 
 __all__ = ["MULTILABEL", "Labels", "flatten"]
 
@@ -45,7 +46,7 @@ class Labels:
 
     def find_indices(self, y: Any, home: Backend) -> Any:
         """Return the index (n,) of each label among the classes, on `home`, the backend of y."""
-        classes: Any = home.bring(self.classes, backend_of(self.classes))
+        classes = self._bring_classes(home)
         if home.name == "numpy":
             return np.searchsorted(classes, y)
         xp: Any = home.xp
@@ -72,9 +73,10 @@ class Labels:
     def choose_classes(self, z: Any, xp: Any) -> Array:
         """Return the indices (n,) of the most probable classes, or a matrix (n, n_outputs) of 0 and 1."""
         if self.kind == MULTILABEL:
-            chosen = xp.astype(z > 0.0, xp.asarray(1).dtype)
+            integer = xp.__array_namespace_info__().default_dtypes()["integral"]
+            chosen = xp.astype(z > 0.0, integer)
         elif z.shape[1] == 1:
-            chosen = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
+            chosen = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.int32) * (self.classes.shape[0] - 1)
         else:
             chosen = xp.argmax(z, axis=1)
         return chosen  # type: ignore[no-any-return]
@@ -83,11 +85,20 @@ class Labels:
         """Return the labels for the result of `choose_classes`, on `home`."""
         if self.kind == MULTILABEL:
             return csr_matrix(chosen) if self.is_sparse else chosen
-        source = backend_of(self.classes)
-        if source.name == "numpy" and is_text(self.classes):
+        if is_on_host(self.classes) and is_text(self.classes):
             return self.classes[home.to_numpy(chosen)]
         with home.as_current():
-            return home.xp.take(home.bring(self.classes, source), chosen, axis=0)
+            return home.xp.take(self._bring_classes(home), chosen, axis=0)
+
+    def _bring_classes(self, home: Backend) -> Any:
+        """Return the classes on `home`. Later calls return the same array."""
+        if home.place not in self._copies:
+            self._copies[home.place] = home.bring(self.classes, backend_of(self.classes))
+        return self._copies[home.place]
+
+    @cached_property
+    def _copies(self) -> dict[tuple[str, str], Any]:
+        return {}
 
     @classmethod
     def of(cls, y: Any, home: Backend) -> "Labels":
