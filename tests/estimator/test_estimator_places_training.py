@@ -32,12 +32,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
 def test_partial_fit_goes_on_everywhere_as_on_numpy(solver, backend, lend):
     expected, fitted = (classifier(solver=solver, learning_rate_init=0.01) for _ in range(2))
-    for part in (slice(0, 30), slice(30, 60), slice(0, 60)):
+    for part in (slice(0, 30), slice(0, 60)):
         data = X[part], CLASSES[part], WEIGHT[part]
         expected.partial_fit(*data, classes=np.arange(2, 6))  # class 5 never comes
         fitted.partial_fit(*map(lend, data), classes=lend(np.arange(2, 6)))
     assert fitted.loss_curve_ == close(backend, expected.loss_curve_)
-    assert len(fitted.loss_curve_) == 3
+    assert len(fitted.loss_curve_) == 2
     assert backend.to_numpy(fitted.classes_).tolist() == [2, 3, 4, 5]
     assert lives(backend, fitted.classes_, fitted.predict(lend(X)).dtype)
     assert backend.to_numpy(fitted.predict_proba(lend(X))) == close(backend, expected.predict_proba(X))
@@ -74,13 +74,10 @@ def test_a_warm_start_goes_on_everywhere_as_on_numpy(estimator, y, backend, lend
     place = (lambda y: y) if y is NAMES else lend
     expected, fitted = estimator(warm_start=True), estimator(warm_start=True)
     for parameters_, watched in (
-        ({"solver": "rmsprop"}, True),
         ({"solver": "adam"}, False),
-        ({"max_iter": 2}, False),
-        ({"early_stopping": True}, False),
+        ({"max_iter": 2, "early_stopping": True}, False),
         ({"early_stopping": False, "solver": "lbfgs"}, False),
-        ({"solver": "sgd"}, True),
-        ({"learning_rate": "one_cycle", "batch_size": 60}, False),
+        ({"solver": "sgd", "learning_rate": "one_cycle", "batch_size": 60}, True),
     ):
         expected.set_params(**parameters_).fit(X, y, validation_data=(X, y) if watched else None)
         given = lend(X), place(y)
@@ -90,7 +87,7 @@ def test_a_warm_start_goes_on_everywhere_as_on_numpy(estimator, y, backend, lend
             assert backend.to_numpy(mine) == close(backend, theirs), parameters_
     for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):
         assert getattr(fitted, name) == close(backend, getattr(expected, name)), name
-    assert (fitted.n_iter_, fitted.t_, len(fitted.loss_curve_)) == (2, expected.t_, 3 + 3 + 2 + 2 + 2 + 2)
+    assert (fitted.n_iter_, fitted.t_, len(fitted.loss_curve_)) == (2, expected.t_, 3 + 2 + 2)
     assert same(backend, fitted.predict(lend(X)), expected.predict(X))
 
 
@@ -100,14 +97,13 @@ def test_a_warm_start_with_other_classes_is_refused(backend, lend):
         fitted.fit(lend(X), lend(CLASSES + 1))
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize(
-    ("y", "class_weight", "mapping"),
+    ("y", "class_weight", "mapping", "solver"),
     [
-        (CLASSES, "balanced", "balanced"),
-        (CLASSES, {2: 3.0, 4: 0.5}, {2: 3.0, 3: 1.0, 4: 0.5}),
-        (NAMES, {"no": 3.0, "maybe": 0.5}, {"no": 3.0, "maybe": 0.5, "yes": 1.0}),
-        (BINARY.astype(bool), {True: 3.0}, {True: 3.0, False: 1.0}),
+        (CLASSES, "balanced", "balanced", "adam"),
+        (CLASSES, {2: 3.0, 4: 0.5}, {2: 3.0, 3: 1.0, 4: 0.5}, "lbfgs"),
+        (NAMES, {"no": 3.0, "maybe": 0.5}, {"no": 3.0, "maybe": 0.5, "yes": 1.0}, "adam"),
+        (BINARY.astype(bool), {True: 3.0}, {True: 3.0, False: 1.0}, "lbfgs"),
     ],
     ids=["balanced", "classes", "names", "truth values"],
 )
@@ -135,7 +131,7 @@ def test_weights_that_are_all_0_are_refused_everywhere(backend, lend):
 
 def test_early_stopping_holds_out_rows_of_rare_classes_as_on_numpy(backend, lend):
     rare = np.where(np.arange(60) == 17, 9, CLASSES)
-    for y in (rare, np.arange(60) % 20, np.where(rare == 9, "once", NAMES)):
+    for y in (rare, np.where(np.arange(60) < 20, np.arange(60).astype(str), NAMES)):
         settings = {"early_stopping": True, "max_iter": 2, "validation_fraction": 0.2}
         expected = classifier(**settings).fit(X, y)
         fitted = classifier(**settings).fit(lend(X), y if y.dtype.kind == "U" else lend(y))
@@ -202,14 +198,10 @@ def test_a_callback_ends_the_fit_or_fails_and_the_model_stays_as_it_was(solver, 
     assert stopped.n_iter_ == 2
     assert [bits(backend, a) for a in parameters(stopped)] == [bits(backend, a) for a in parameters(shorter)]
 
-    stopped.set_callbacks(Until(RuntimeError("enough"))).set_params(warm_start=True)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="enough"):
-            stopped.fit(*data)
-        assert [bits(backend, a) for a in parameters(stopped)] == [
-            bits(backend, a) for a in parameters(shorter)
-        ]
-        stopped.set_callbacks(Until(RuntimeError("enough")))
+    with pytest.raises(RuntimeError, match="enough"):
+        stopped.set_callbacks(Until(RuntimeError("enough"))).fit(*data)
+    assert stopped.n_iter_ == 2
+    assert [bits(backend, a) for a in parameters(stopped)] == [bits(backend, a) for a in parameters(shorter)]
 
 
 def test_an_interrupted_fit_keeps_the_last_step_everywhere(backend, lend):
