@@ -93,6 +93,23 @@ def test_device_may_leave_out_the_library_or_the_number(device, full_name, there
     assert moved.set_params(device=device).predict(X).tolist() == fitted.predict(X).tolist()
 
 
+def test_float32_stays_float32(backend):
+    single = resolve(backend.device_name, backend.name, "float32")
+    x, y = X.astype(np.float32), TARGETS.astype(np.float32)
+    expected = regressor().fit(x, y, WEIGHT)
+    lent = regressor().fit(*map(single.asarray, (x, y, WEIGHT)))
+    moved, rounded = (
+        regressor(device=name_of(backend)).fit(x, targets, weight)
+        for targets, weight in ((TARGETS, WEIGHT), (y, WEIGHT.astype(np.float32)))
+    )
+    for model in (lent, moved):
+        assert all(lives(single, array) for array in parameters(model))
+        assert model.loss_curve_ == pytest.approx(expected.loss_curve_, rel=1e-3)
+    assert lives(single, lent.predict(single.asarray(x)))
+    assert moved.predict(x).dtype == np.float32
+    assert [bits(single, a) for a in parameters(moved)] == [bits(single, a) for a in parameters(rounded)]
+
+
 def test_sparse_rows_are_refused_where_only_numpy_has_them(backend, lend):
     sparse = csr_array(X.astype(backend.dtype_name))
     if backend.name == "numpy":
