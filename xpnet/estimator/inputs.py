@@ -204,7 +204,7 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight is None:
         return None
     if home.name == "numpy":
-        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X)
+        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:

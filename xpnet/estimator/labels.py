@@ -59,16 +59,18 @@ class Labels:
         They are (n, n_outputs) of 0 and 1, or class indices (n,) for more than two classes. One-hot rows
         would take more memory than an X with few features.
         """
-        xp: Any = backend.xp
+        xp: Any = home.xp
         if self.kind == MULTILABEL:
-            Y = backend.bring(y.toarray() if issparse(y) else y, home)
-        else:
-            Y = backend.bring(self.find_indices(y, home), home)
-            if self.kind != "binary":
-                return Y
-            Y = xp.reshape(Y, (-1, 1))
-        with backend.as_current():
-            return xp.astype(Y, backend.dtype)  # type: ignore[no-any-return]
+            dense = y.toarray() if issparse(y) else y
+            with home.as_current():
+                Y = xp.astype(dense, getattr(xp, backend.dtype_name))
+            return backend.bring(Y, home)
+        Y = backend.bring(self.find_indices(y, home), home)
+        if self.kind == "binary":
+            xp = backend.xp
+            with backend.as_current():
+                Y = xp.astype(xp.reshape(Y, (-1, 1)), backend.dtype)
+        return Y  # type: ignore[no-any-return]
 
     def choose_classes(self, z: Any, xp: Any) -> Array:
         """Return the indices (n,) of the most probable classes, or a matrix (n, n_outputs) of 0 and 1."""

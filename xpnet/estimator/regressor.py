@@ -170,9 +170,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y, Y
 
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
-        xp: Any = backend.xp
+        xp: Any = home.xp
+        with home.as_current():  # and not after the move: the device that computes may lack float64
+            Y = xp.astype(y, getattr(xp, backend.dtype_name))
+        xp = backend.xp
+        Y = xp.reshape(backend.bring(Y, home), (y.shape[0], -1))
         with backend.as_current():
-            Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
             if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
                 raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
         return Y  # type: ignore[no-any-return]
