@@ -84,3 +84,56 @@ def test_a_score_on_the_gpu_reads_one_number():
     counts = count_traffic(setup, "model.score(there, y)")
     assert [counts[event] for event in CROSSINGS] == [0, 1, 1]
     assert counts["bytes device to host"] == 4
+
+
+EPOCHS = """
+import os
+import numpy as np
+from xpnet import MLP, Adam, epochs
+from xpnet.backends import resolve
+from xpnet.training import evaluate, start, validate
+
+os.environ["XPNET_CUDA_GRAPH"] = {graph!r}
+rng = np.random.default_rng(0)
+backend, mlp = resolve("cuda", "cupy", "float32"), MLP((5, 7, 4, 3))
+X, Y = (backend.asarray(x) for x in (rng.random(({n}, 5)), np.eye(3)[rng.integers(0, 3, {n})]))
+state = start(mlp.init(0), Adam(), backend=backend)
+options = dict(schedule=lambda t: 1e-3 / t, n_epochs=1000, batch_size={batch_size}, clip_norm=1.0)
+records = epochs(mlp, Adam(), state, X, Y, backend=backend, **options)
+"""
+
+
+def count_epoch(n, batch_size=8, graph="1", more=""):
+    return count_traffic(EPOCHS.format(n=n, batch_size=batch_size, graph=graph) + more, "next(records)")
+
+
+def test_an_epoch_of_captured_steps_copies_two_tables_and_reads_one_number():
+    # 3 and 30 steps, the last with a smaller batch, with 2 coefficients each.
+    few, many = count_epoch(20), count_epoch(236)
+    assert [counts.pop("bytes host to device") for counts in (few, many)] == [
+        20 * 8 + 3 * 2 * 4,
+        236 * 8 + 30 * 2 * 4,
+    ]
+    assert few == many  # launches of kernels, too: the steps are in the graphs
+    assert [many[event] for event in CROSSINGS] == [2, 1, 1]
+    assert many["bytes device to host"] == 4
+
+
+def test_an_epoch_of_steps_as_written_copies_the_order_and_reads_one_number():
+    few, many = (count_epoch(n, graph="0") for n in (20, 236))
+    assert many["launch"] >= 10 * few["launch"] - 10
+    for counts in (few, many):
+        assert [counts[event] for event in CROSSINGS] == [1, 1, 1]
+        assert counts["bytes device to host"] == 4
+
+
+@pytest.mark.parametrize("graph", ["0", "1"])
+def test_an_epoch_of_one_full_batch(graph):
+    counts = count_epoch(20, batch_size=None, graph=graph)
+    assert [counts[event] for event in CROSSINGS] == [int(graph), 1, 1]
+
+
+def test_a_validation_adds_one_read_to_an_epoch():
+    watch = "records = validate(records, state, lambda: evaluate(mlp, state.theta, X, Y, backend=backend))"
+    counts = count_epoch(20, more=watch)
+    assert [counts[event] for event in CROSSINGS] == [2, 2, 2]
