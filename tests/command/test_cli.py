@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
 from places import NAMED, Place
 
 from xpnet.backends import LIBRARIES, resolve
@@ -158,6 +157,20 @@ def test_the_main_job(tmp_path):
         assert (folder / name).read_bytes().startswith(PNG)
 
 
+def test_the_main_job_on_a_gpu_trains_as_on_the_cpu(cupy_backend, tmp_path):
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        result = command(TRAIN, "--device", device, cwd=tmp_path / device)
+        assert result.status == 0, result.err
+    ours, theirs = (next((tmp_path / device / "runs").iterdir()) for device in ("cuda", "cpu"))
+    assert (metrics(ours)["backend"], metrics(ours)["device"]) == ("cupy", "cuda")
+    assert metrics(theirs)["device"] == "cpu"
+    two_rows = {
+        f"{part}_accuracy": 2 / n for part, n in (("train", 1293), ("validation", 144), ("test", 360))
+    }
+    assert_alike(ours, theirs, rel=1e-4, **two_rows)
+
+
 def test_without_matplotlib_there_are_no_pictures_and_one_line_says_how_to_get_them(train, here):
     result = train("--epochs 1 --out run")
     assert result.status == 0
@@ -287,55 +300,51 @@ def test_metrics_say_what_was_asked_for(train, here, options, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-# One value at least of each option that reaches the mathematics.
-ALIKE = [
-    "--data small.npz --epochs 5",
-    "--data small.npz --loss logistic_cross_entropy --optimizer nesterov --schedule step --drop-after 5 --l2 0.01 "
-    "--activation tanh,elu --hidden 6,5 --clip-norm 0.5 --batch-size 7 --epochs 3",
-    "--data pairs.npz --loss logistic_cross_entropy --optimizer adamw --schedule one_cycle --warm-up 3 --keep best "
-    "--activation logistic --batch-size full --epochs 10",
-    "--data small.npz --label-smoothing 0.1 --optimizer rmsprop --activation leaky_relu --lr 0.1 --patience 2 "
-    "--validation 0.3 --epochs 100",
-    "--data line.csv --loss squared_error --optimizer adagrad --activation softplus --validation 0 --epochs 5",
-    "--data line.csv --loss huber --optimizer momentum --hidden none --schedule constant --epochs 5",
-    "--data line.csv --loss absolute_error --optimizer sgd --test 0 --seed 3 --epochs 5",
-    "--data counts.npz --loss poisson --dtype float32 --epochs 5",
+# What users ask for, together at least one of everything that reaches the mathematics.
+ON_A_GPU = [
+    "--dtype float32 --keep best --clip-norm 0.5 --batch-size 7 --hidden 6,5 --activation tanh,elu",
+    "--loss logistic_cross_entropy --optimizer nesterov --schedule step --drop-after 5 --l2 0.01",
+    "--label-smoothing 0.1 --optimizer rmsprop --lr 0.1 --patience 2 --validation 0.3 --epochs 99",
+    "--data two.npz --loss logistic_cross_entropy --optimizer adamw --schedule one_cycle --batch-size full",
+    "--data line.csv --loss squared_error --optimizer adagrad --activation softplus --validation 0",
+    "--data line.csv --loss huber --optimizer momentum --activation leaky_relu --warm-up 3",
+    "--data line.csv --loss absolute_error --optimizer sgd --activation logistic --test 0",
+    "--data counts.npz --loss poisson --hidden none",
 ]
 
 
-@pytest.mark.parametrize("options", ALIKE)
-@pytest.mark.parametrize("where", NAMED[1:], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [
+        *((place, "") for place in NAMED[1:]),
+        *((Place.CUPY, options) for options in ON_A_GPU),
+    ],
+    indirect=["where"],
+    ids=str,
+)
 def test_every_place_trains_alike(train, here, where, options):
     x = np.random.default_rng(0).standard_normal((60, 2))
-    put(
-        here,
-        {
-            "small.npz": table(),
-            "pairs.npz": table(classes=2),
-            "line.csv": "\n".join(f"{a},{b},{3 * a - b + 10}" for a, b in x),
-            "counts.npz": {"X": x, "y": np.arange(60) % 5},
-        },
-    )
-    for folder, there in (("reference", Place.NUMPY.options), ("run", where)):
-        result = train(f"--dtype float64 {options} {there} --out {folder}")
+    line = "\n".join(f"{a},{b},{3 * a - b + 10}" for a, b in x)
+    counts = {"X": x, "y": np.arange(60) % 5}
+    put(here, {"small.npz": table(), "two.npz": table(classes=2), "line.csv": line, "counts.npz": counts})
+    for folder, place in (("reference", Place.NUMPY.options), ("run", where)):
+        result = train(f"--data small.npz --dtype float64 --epochs 5 {options} {place} --out {folder}")
         assert result.status == 0, result.err
-    ours, numpys = metrics(here / "run"), metrics(here / "reference")
-    name, device = ours["backend"], ours["device"]
-    assert f"--backend {name} --device {device}" == where
+    ours = metrics(here / "run")
+    name = ours["backend"]
+    assert f"--backend {name} --device {ours['device']}" == where
     assert LIBRARIES[name].find_version() == ours["versions"][name]
     assert_alike(here / "run", here / "reference", rel=1e-10 if ours["dtype"] == "float64" else 1e-5)
 
 
-def assert_alike(ours, theirs, rel, rows=0):
-    """Two runs have the same losses and scores: losses within `rel`, accuracies within so many rows."""
-    # In a run's metrics an accuracy is of all the rows of a part, in its history that in training of 10,000 at most.
-    mine, other = ([metrics(folder), *history(folder)] for folder in (ours, theirs))
-    assert len(mine) == len(other)
-    for our, their in zip(mine, other, strict=True):
-        assert our.keys() == their.keys()
-        for name, value in our.items():
-            if name.endswith(("_loss", "_r2", "_accuracy")):
-                assert value == pytest.approx(their[name], rel=rel), name
+def assert_alike(ours, theirs, rel, **within):
+    """Two runs have the same losses and scores, relatively within `rel`, or as near as a name allows."""
+    mine, others = ([metrics(folder), *history(folder)] for folder in (ours, theirs))
+    assert len(mine) == len(others)
+    for our, their in zip(mine, others, strict=True):
+        for name, value in their.items():
+            if name.endswith(("_loss", "_accuracy", "_r2")) and value is not None:
+                assert our[name] == pytest.approx(value, rel=rel, abs=within.get(name, 0)), (name, our)
 
 
 def test_early_stopping_restores_the_best_epoch(train, here):
@@ -718,6 +727,31 @@ def test_divergence_keeps_the_last_finite_checkpoint(request, here, way):
 
 
 # --resume with options that differ
+
+
+@pytest.mark.parametrize(
+    ("began", "given", "expected"),
+    [
+        ({"backend": "cupy"}, {"device": "cpu"}, ("cpu", None, None)),
+        ({"backend": "cupy", "device": "cuda:1"}, {"device": "cpu"}, ("cpu", None, None)),
+        ({"device": "cuda"}, {"backend": "numpy"}, ("auto", "numpy", None)),
+        ({"device": "cpu", "threads": 2}, {"device": "cuda"}, ("cuda", None, None)),
+        ({"device": "cpu", "threads": 2}, {"backend": "torch"}, ("cpu", "torch", None)),
+        # These go together.
+        ({"backend": "torch", "device": "cuda"}, {"device": "cpu"}, ("cpu", "torch", None)),
+        ({"backend": "torch", "device": "cpu"}, {"device": "cuda:1"}, ("cuda:1", "torch", None)),
+        ({"backend": "numpy", "threads": 2}, {"device": "cpu", "epochs": 9}, ("cpu", "numpy", 2)),
+        ({"backend": "cupy"}, {"epochs": 9}, ("auto", "cupy", None)),
+    ],
+)
+def test_a_run_is_resumed_where_it_is_told_to(began, given, expected):
+    options = Options(**began).override(given)
+    assert (options.device, options.backend, options.threads) == expected
+
+
+def test_a_contradiction_that_is_given_is_refused(train, run):
+    words = "--backend numpy and --device cuda contradict each other"
+    assert_refused(train("--resume run --backend numpy --device cuda"), words)
 
 
 @pytest.fixture
