@@ -646,7 +646,7 @@ def test_every_place_answers_alike(predict, model, where):
 def test_a_run_on_a_gpu_predicts_without_one(predict, digits, cupy_backend, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["train", "--device", "cuda", "--quiet", "--epochs", "5", "--out", "run"]) == 0
-    assert json.loads(Path("run/metrics.json").read_text())["device"] == "cuda"
+    assert json.loads(Path("run/metrics.json").read_text())["backend"] == "cupy"
     status, there, err = predict("run", "rows.npy", "it.png", "--device", "cuda")
     assert (status, err) == (0, "")
     # The first hides GPUs, the second the driver of an emulated device.
