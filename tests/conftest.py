@@ -55,8 +55,11 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_modifyitems(items):
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        fixtures = getattr(item, "fixturenames", ())
         is_on_cuda = any(isinstance(place, Place) and place.device == "cuda" for place in parameters)
-        if is_on_cuda or "cupy_backend" in getattr(item, "fixturenames", ()):
+        if "there" in fixtures:  # it takes the names of places
+            is_on_cuda |= any(name in str(place) for place in parameters for name in ("cupy", "cuda"))
+        if is_on_cuda or "cupy_backend" in fixtures:
             item.add_marker("cuda")
 
 

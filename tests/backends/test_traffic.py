@@ -3,6 +3,8 @@
 import pytest
 from traffic import count_traffic
 
+pytestmark = pytest.mark.cuda
+
 CROSSINGS = ("copy host to device", "copy device to host", "synchronize")
 
 MODELS = """
