@@ -25,9 +25,8 @@ Check xpnet on the GPU of this machine. Parts: smoke, which libraries can use it
 describe it; job, the training of the README, compared with the CPU; step, the time of a training step,
 compared with PyTorch and JAX; recipes, the results of the articles; tests, those of the usable libraries.
 Each check is a process of its own, so one that crashes or hangs does not stop the others. Exit status: 0 all
-passed; 1 a check failed or ran out of time; 2 no library can use a GPU.
+passed; 1 a check failed or ran out of time; 2 no library can use a GPU; 130 stopped by Ctrl-C.
 """
-SMOKE_SECONDS = 60
 
 
 def main(argv):
@@ -41,11 +40,20 @@ def main(argv):
     if any(check.part == "recipes" for check in checks) and not has_mnist(arguments.data_dir):
         report.skip("recipes", "all", "MNIST is not on this machine: name its folder with --data-dir")
         checks = [check for check in checks if check.part != "recipes"]
-    while checks:
-        left = max(1.0, deadline - time.monotonic())
-        report.run(checks[0], left * checks[0].share / sum(check.share for check in checks))
-        del checks[0]
+    try:
+        while checks:
+            report.run(checks[0], limit(checks, deadline - time.monotonic()))
+            del checks[0]
+    except KeyboardInterrupt:
+        print(f"\nStopped; results in {report.folder}")
+        return 130
     return report.conclude(libraries)
+
+
+def limit(checks, left):
+    """Return the time limit of the first check: twice its share of the seconds left, because most take less."""
+    share = checks[0].seconds / sum(check.seconds for check in checks)
+    return max(1.0, left * min(1.0, 2 * share))
 
 
 def parse(argv):
@@ -117,7 +125,8 @@ def run_smoke_tests(report):
         if library.find_version() is None:
             report.skip("smoke", name, f"not installed: {library.remedy}")
         else:
-            report.run(make_smoke_test(name), SMOKE_SECONDS)
+            smoke_test = make_smoke_test(name)
+            report.run(smoke_test, smoke_test.seconds)
     return [result["name"] for result in report.results if result["status"] == "passed"]
 
 
@@ -156,16 +165,18 @@ class Report:
     def skip(self, part, name, why):
         self.add({"part": part, "name": name, "status": "skipped", "summary": why})
 
-    def run(self, check, seconds):
+    def run(self, check, limit):
         if sys.stdout.isatty():
-            print(f"{check.part:<12}{check.name:<37}at most {seconds:.0f} s ...", end="\r", flush=True)
-        self.add(run(check, seconds, self.folder / "logs"))
+            print(f"{check.part:<12}{check.name:<37}at most {limit:.0f} s ...", end="\r", flush=True)
+        self.add(run(check, limit, self.folder / "logs"))
 
     def add(self, result):
         self.results.append(result)
         took = f"{result['seconds']:.1f} s" if "seconds" in result else ""
         line = f"{result['part']:<12}{result['name']:<37}{result['status']:<12}{took:>8}  {result['summary']}"
         print(line.rstrip())
+        for warning in result.get("warnings", []):
+            print(f"    {warning}")
         if "problem" in result:
             print(f"    {result['problem']}")
             print("".join(f"    > {line}\n" for line in result["output"][-15:]), end="")

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from functools import partial
 
-from benchmarks.step import NETWORKS
+from benchmarks.step import BIG, MIDDLE, SMALL
 
 from checks.process import Check
 from xpnet.command.recipes import recipe_names
@@ -33,7 +33,7 @@ PLACES = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
 
 
 def make_smoke_test(library):
-    return Check("smoke", library, ["-c", SMOKE, library], read_smoke)
+    return Check("smoke", library, ["-c", SMOKE, library], read_smoke, seconds=60)
 
 
 def plan(libraries, data_dir, folder):
@@ -45,9 +45,9 @@ def plan(libraries, data_dir, folder):
         folder: where the results go.
     """
     return [
-        *(Check("environment", name, ["-c", ENVIRONMENTS[name]], read_environment) for name in libraries),
+        *(Check("environment", name, ["-c", ENVIRONMENTS[name]], read_environment, 15) for name in libraries),
         *plan_jobs(libraries, folder),
-        *(plan_step(network, data_dir, folder) for network in NETWORKS),
+        *plan_steps(data_dir, folder),
         *(
             train("recipes", name, folder, "--recipe", name, "--device", "cuda", *name_folder(data_dir))
             for name in recipe_names()
@@ -66,22 +66,32 @@ def plan_jobs(libraries, folder):
         yield check._replace(read=partial(compare, gpu=check.read, cpu=cpu.read))
 
 
-def plan_step(network, data_dir, folder):
-    file = folder / f"step-{str(network).replace('/', 'x')}.json"
-    options = ["--device", "cuda", "--network", str(network), "--json", str(file), *name_folder(data_dir)]
-    arguments = ["scripts/benchmark.py", "step", *options]
-    return Check("step", str(network), arguments, partial(read_step, file=file), share=3)
+def plan_steps(data_dir, folder):
+    """Return the step benchmark on three networks, and on all of them without CUDA graphs."""
+
+    def measure(name, networks, *options, **how):
+        file = folder / f"step-{name.replace('/', 'x')}.json"
+        networks = [word for network in networks for word in ("--network", str(network))]
+        options = [*networks, *options, "--repeats", "7", "--json", str(file), *name_folder(data_dir)]
+        arguments = ["scripts/benchmark.py", "step", "--device", "cuda", *options]
+        return Check("step", name, arguments, partial(read_step, file=file), **how)
+
+    networks = SMALL, MIDDLE, BIG
+    for network in networks:
+        yield measure(str(network), [network], seconds=70)
+    plain = {"XPNET_CUDA_GRAPH": "0"}
+    yield measure("without CUDA graphs", networks, "--peers", "floor", seconds=40, variables=plain)
 
 
 def plan_tests(library):
     options = ["--device", "cuda", "-v", "-p", "no:cacheprovider", "-k", PLACES[library]]
-    return Check("tests", library, ["-m", "pytest", *options], read_tests, share=5)
+    return Check("tests", library, ["-m", "pytest", *options], read_tests, seconds=100)
 
 
 def train(part, name, folder, *options):
     run = folder / f"{part}-{name}"
     arguments = ["scripts/train.py", *options, "--out", str(run)]
-    return Check(part, name, arguments, partial(read_metrics, file=run / "metrics.json"))
+    return Check(part, name, arguments, partial(read_metrics, file=run / "metrics.json"), seconds=20)
 
 
 def name_folder(data_dir):
@@ -122,10 +132,9 @@ def compare(text, gpu, cpu):
 
 def read_step(text, file):
     result = json.loads(file.read_text("utf-8"))
-    (network,) = result["networks"]
-    table = "".join(f"\n    {line}" for line in text.splitlines() if line.startswith("|"))
+    table = "".join(f"\n    {line}" for line in text.splitlines() if line.startswith(("###", "|")))
     problem = f"disqualified: {', '.join(result['disqualified'])}" if result["disqualified"] else None
-    return {**network, "skipped": result["skipped"]}, table, problem
+    return {"networks": result["networks"], "skipped": result["skipped"]}, table, problem
 
 
 def read_tests(text):

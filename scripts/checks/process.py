@@ -21,28 +21,30 @@ class Check(NamedTuple):
         arguments: those of the Python interpreter.
         read: the text it printed -> (figures, a sentence about them, problem or None). May raise OSError,
             ValueError or LookupError if the process did not come to its end.
-        share: of the time. A check may take its share of what is left for it and all later ones.
+        seconds: how long it should take at most on a GPU.
+        variables: those of the environment to set.
     """
 
     part: str
     name: str
     arguments: list[str]
     read: Callable[[str], tuple[dict, str, str | None]]
-    share: float = 1.0
+    seconds: float
+    variables: dict[str, str] | None = None
 
 
-def run(check, seconds, logs):
-    """Run a check for at most these seconds; return its result. What it printed is kept in `logs`."""
+def run(check, limit, logs):
+    """Run a check for at most `limit` seconds; return its result. What it printed is kept in `logs`."""
     log = logs / f"{check.part}-{check.name.replace('/', 'x')}.log"
     began = time.monotonic()
-    status = execute(check.arguments, log, seconds)
+    status = execute(check.arguments, check.variables, log, limit)
     took = round(time.monotonic() - began, 1)
     text = log.read_text("utf-8", errors="replace")
     try:
         figures, summary, problem = check.read(text)
     except (OSError, ValueError, LookupError):
         figures, summary, problem = {}, "", "there are no results"
-    problems = [describe_end(status, seconds), problem]
+    problems = [describe_end(status, limit), problem]
     result = {
         "part": check.part,
         "name": check.name,
@@ -50,6 +52,7 @@ def run(check, seconds, logs):
         "seconds": took,
         "summary": summary,
         "figures": figures,
+        "warnings": list(dict.fromkeys(line for line in text.splitlines() if "Warning: " in line)),
     }
     if any(problems):
         result["problem"] = "; ".join(filter(None, problems))
@@ -57,16 +60,16 @@ def run(check, seconds, logs):
     return result
 
 
-def describe_end(status, seconds):
+def describe_end(status, limit):
     """Return how a process ended, or None if as it should."""
     if status is None:
-        return f"stopped after {seconds:.0f} s"
+        return f"stopped after {limit:.0f} s"
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     return f"exit status {status}" if status else None
 
 
-def execute(arguments, log, seconds):
+def execute(arguments, variables, log, limit):
     """Run Python with these arguments; return its exit status, or None if it had to be stopped."""
     environment = {
         **os.environ,
@@ -75,6 +78,7 @@ def execute(arguments, log, seconds):
         # By default JAX takes three quarters of the GPU's memory and multiplies in TF32; the others do not.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+        **(variables or {}),
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -87,7 +91,7 @@ def execute(arguments, log, seconds):
             start_new_session=True,
         )
         try:
-            return process.wait(seconds)
+            return process.wait(limit)
         except subprocess.TimeoutExpired:
             return None
         finally:

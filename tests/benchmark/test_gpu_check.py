@@ -34,11 +34,11 @@ def read_nothing(text):
 
 def test_a_check_that_crashes_hangs_or_fails_stops_no_other(check):
     status, printed, report = check(
-        ("job", "crash", ["-c", CRASH], read_nothing),
+        ("job", "crash", ["-c", CRASH], read_nothing, 1),
         ("step", "hang", ["-c", "import time; time.sleep(60)"], read_nothing, 0.5),
-        ("step", "failure", ["-c", "import sys; sys.exit(3)"], read_nothing),
-        ("step", "no result", ["-c", "print()"], json.loads),
-        ("tests", "fine", ["-c", "print(1)"], read_nothing, 20),
+        ("step", "failure", ["-c", "import sys; sys.exit(3)"], read_nothing, 1),
+        ("step", "no result", ["-c", "print()"], json.loads, 1),
+        ("tests", "fine", ["-c", "print(1)"], read_nothing, 40),
     )
     assert status == 1
     ends = {each["name"]: each["status"] for each in report["checks"]}
@@ -64,13 +64,15 @@ def test_a_check_that_crashes_hangs_or_fails_stops_no_other(check):
 
 
 def test_all_checks_pass(check):
-    status, printed, report = check(("job", "cupy", ["-c", "pass"], read_nothing))
+    code = "import warnings; warnings.warn('slow')"
+    status, printed, report = check(("job", "cupy", ["-c", code], read_nothing, 1))
     assert (status, report["failed"]) == (0, [])
     assert "1 passed" in printed
+    assert "UserWarning: slow" in printed
 
 
 def test_without_mnist_the_recipes_are_skipped(check):
-    status, printed, report = check(("recipes", "mnist-fast", ["-c", "raise"], read_nothing))
+    status, printed, report = check(("recipes", "mnist-fast", ["-c", "raise"], read_nothing, 1))
     assert status == 0
     assert "1 skipped" in printed
     assert "--data-dir" in report["checks"][0]["summary"]
@@ -80,7 +82,7 @@ def test_processes_of_a_check_end_with_it(check, tmp_path):
     grandchild = f"import time; time.sleep(2.5); open({str(tmp_path / 'alive')!r}, 'w')"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
     wait = "import time; time.sleep(2)"
-    check(("tests", "cupy", ["-c", code], read_nothing, 1), ("tests", "wait", ["-c", wait], read_nothing, 40))
+    check(("tests", "cupy", ["-c", code], read_nothing, 1), ("tests", "wait", ["-c", wait], read_nothing, 80))
     assert not (tmp_path / "alive").exists()
 
 
@@ -149,7 +151,7 @@ def test_the_tests_are_counted_as_pytest_counts_them(bench, tmp_path):
     file.write_text(
         "import pytest\n"
         "@pytest.mark.parametrize('word', ['a b', 'c'])\n"
-        "def test_passes(word): print('tests/x.py::test FAILED')\n"
+        "def test_passes(word): pass\n"
         "def test_fails(): assert False\n"
         "def test_skips(): pytest.skip('no GPU')\n"
         "@pytest.fixture\n"
@@ -158,7 +160,9 @@ def test_the_tests_are_counted_as_pytest_counts_them(bench, tmp_path):
         "utf-8",
     )
     process = bench("checks.process")
-    check = process.Check("tests", "few", ["-m", "pytest", "-v", str(file)], bench("checks.plan").read_tests)
+    check = process.Check(
+        "tests", "few", ["-m", "pytest", "-v", str(file)], bench("checks.plan").read_tests, 60
+    )
     result = process.run(check, 60, tmp_path)
     failures = result["figures"].pop("failures")
     assert result["figures"] == {"passed": 2, "failed": 1, "skipped": 1, "error": 1}
