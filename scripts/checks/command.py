@@ -51,7 +51,7 @@ def main(argv):
 
 
 def limit(checks, left):
-    """Return the time limit of the first check: twice its share of the seconds left, because most take less."""
+    """Return the time limit of the first check: twice its share of the seconds left, as most take less."""
     share = checks[0].seconds / sum(check.seconds for check in checks)
     return max(1.0, left * min(1.0, 2 * share))
 

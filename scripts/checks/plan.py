@@ -28,8 +28,8 @@ ENVIRONMENTS = {
     "torch": "from torch.utils.collect_env import main; main()",
     "jax": "import jax; jax.print_environment_info()",
 }
-# The names of the GPU's places in tests/places.py.
-PLACES = {"cupy": "cupy", "torch": "torch-cuda", "jax": "jax-cuda"}
+# pytest's option -k. Tests of a GPU that name no library are CuPy's.
+TESTS = {"cupy": "not torch-cuda and not jax-cuda", "torch": "torch-cuda", "jax": "jax-cuda"}
 
 
 def make_smoke_test(library):
@@ -84,7 +84,7 @@ def plan_steps(data_dir, folder):
 
 
 def plan_tests(library):
-    options = ["--device", "cuda", "-v", "-p", "no:cacheprovider", "-k", PLACES[library]]
+    options = ["--device", "cuda", "-m", "cuda", "-k", TESTS[library], "-v", "-p", "no:cacheprovider"]
     return Check("tests", library, ["-m", "pytest", *options], read_tests, seconds=100)
 
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from xpnet.backends.cuda import explain_missing_driver
+from xpnet.command.cli import _parse
 
 
 @pytest.fixture
@@ -125,10 +127,6 @@ def test_bad_options(bench, here, capsys, options, said):
 
 
 def test_every_planned_command_is_one_that_its_program_accepts(bench, tmp_path):
-    from importlib import import_module
-
-    from xpnet.command.cli import _parse
-
     command = bench("benchmarks.command")
     parser = command.make_parser({name: import_module(f"benchmarks.{name}") for name in command.SUBCOMMANDS})
     found = bench("checks.plan").plan(["cupy", "torch", "jax"], tmp_path, tmp_path)
