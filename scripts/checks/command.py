@@ -127,7 +127,10 @@ def run_smoke_tests(report):
         else:
             smoke_test = make_smoke_test(name)
             report.run(smoke_test, smoke_test.seconds)
-    return [result["name"] for result in report.results if result["status"] == "passed"]
+    passed = [result for result in report.results if result["status"] == "passed"]
+    if passed:
+        report.head["machine"]["gpu"] = passed[0]["figures"]["hardware"]
+    return [result["name"] for result in passed]
 
 
 def has_mnist(data_dir):

@@ -106,7 +106,7 @@ def test_a_gpu_is_named(cupy_backend, bench, tmp_path, capsys):
     report = json.loads((tmp_path / "check" / "report.json").read_text("utf-8"))
     assert status == 0, capsys.readouterr().out
     smoke, environment = (each for each in report["checks"] if each["name"] == "cupy")
-    assert smoke["figures"]["hardware"] == cupy_backend.hardware
+    assert smoke["figures"]["hardware"] == report["machine"]["gpu"] == cupy_backend.hardware
     assert "CUDA Runtime Version" in environment["figures"]["text"]
 
 
