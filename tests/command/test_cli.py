@@ -858,7 +858,7 @@ def test_data_that_does_not_fit_on_the_gpu_leaves_room_for_less(cupy_backend, tr
     pool.set_limit(size=before + limit)
     try:
         result = train("--data big.npz --device cuda --hidden 8 --epochs 1 --quiet")
-        words = "cupy on cuda is out of memory: the run needs about"
+        words = "cupy on cuda:0 is out of memory: the run needs about"
         assert_refused(result, words, "Try fewer rows", status=1)
         needed, free = (
             int(number.replace(",", ""))
