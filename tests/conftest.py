@@ -1,4 +1,4 @@
-"""What the tests share: the places a test of `backend` runs on, one after the other, and `xpnet train`."""
+"""What the tests share: the places a test runs on, one after the other, and `xpnet train`."""
 
 import sys
 from contextlib import nullcontext
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from places import Place, find_places, find_problem
+from places import Place, find_places, find_problem, skip_unless_usable
 
 from xpnet.backends import Backend, resolve
 from xpnet.backends.jax import Jax
@@ -37,6 +37,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "reads_nothing: looks at no value, so it runs on torch-meta, too")
+    config.addinivalue_line("markers", "cuda: computes on a CUDA device; set where the place is one")
 
 
 def pytest_report_header(config):
@@ -52,12 +53,22 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("place", places, ids=str)
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        fixtures = getattr(item, "fixturenames", ())
+        is_on_cuda = any(isinstance(place, Place) and place.device == "cuda" for place in parameters)
+        if "there" in fixtures:  # it takes the names of places
+            is_on_cuda |= any(name in str(place) for place in parameters for name in ("cupy", "cuda"))
+        if is_on_cuda or "cupy_backend" in fixtures:
+            item.add_marker("cuda")
+
+
 @pytest.fixture
-def backend(place):
+def backend(place, pytestconfig):
     """An xpnet backend on this place, float64 where the place has it."""
+    skip_unless_usable(place, pytestconfig)
     _, library, device, dtype = place.value
-    if problem := find_problem(place):
-        pytest.skip(f"{library}: {problem}")
     backend = resolve(device, library, dtype)
     if place is Place.JAX_EAGER:
         backend = Eager(*(getattr(backend, field.name) for field in fields(backend)))
@@ -81,10 +92,7 @@ def lend(place, backend):
 @pytest.fixture
 def cupy_backend(pytestconfig):
     """CuPy in float64, for tests that no other library can run."""
-    if Place.CUPY not in find_places(pytestconfig):
-        pytest.skip("needs CuPy and a CUDA device")
-    if problem := find_problem(Place.CUPY):
-        pytest.skip(f"cupy: {problem}")
+    skip_unless_usable(Place.CUPY, pytestconfig)
     return resolve("cuda", "cupy", "float64")
 
 
@@ -92,6 +100,13 @@ def cupy_backend(pytestconfig):
 def numpy64():
     """The reference: NumPy in float64."""
     return resolve("cpu", "numpy", "float64")
+
+
+@pytest.fixture
+def where(request):
+    """The options of the command line for a place, the indirect parameter."""
+    skip_unless_usable(request.param, request.config)
+    return request.param.options
 
 
 class Result(NamedTuple):

@@ -3,6 +3,8 @@
 from enum import Enum
 from functools import cache
 
+import pytest
+
 from xpnet.backends import LIBRARIES
 
 
@@ -33,6 +35,18 @@ class Place(Enum):
     def device(self):
         return self.value[2]
 
+    @property
+    def options(self):
+        """How the command line names this place, if it can."""
+        return f"--backend {self.library.name} --device {self.device}"
+
+
+# Those that the command line can name.
+NAMED = [
+    *(Place.NUMPY, Place.STRICT, Place.TORCH_CPU, Place.JAX_JIT),
+    *(Place.CUPY, Place.TORCH_CUDA, Place.JAX_CUDA),
+]
+
 
 @cache
 def find_problem(place):
@@ -46,3 +60,11 @@ def find_places(config):
     if choice == "cuda":
         return list(Place)
     return [p for p in Place if p.device != "cuda" or (choice == "auto" and not find_problem(p))]
+
+
+def skip_unless_usable(place, config):
+    """Skip the test if pytest's option --device leaves this place out, or if it cannot be used."""
+    if place not in find_places(config):
+        pytest.skip(f"{place}: needs a usable CUDA device")
+    if problem := find_problem(place):
+        pytest.skip(f"{place.library.name}: {problem}")

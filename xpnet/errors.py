@@ -3,7 +3,15 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["BackendError", "DivergenceError", "InputError", "choose", "find_nearest", "format_count"]
+__all__ = [
+    "BackendError",
+    "DivergenceError",
+    "InputError",
+    "OutOfMemoryError",
+    "choose",
+    "find_nearest",
+    "format_count",
+]
 
 # Names that other libraries use.
 SYNONYMS = {
@@ -64,6 +72,10 @@ class BackendError(RuntimeError):
 
 class DivergenceError(ArithmeticError):
     """The loss or the parameters became infinite or NaN during training."""
+
+
+class OutOfMemoryError(MemoryError):
+    """The device does not have enough memory. The message says how much is needed, and what to try."""
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,10 +16,11 @@ PACKAGES = (
 
 def describe(argv, backends):
     """Return the date, command, machine and versions of a result."""
+    gpu = next((backend.hardware for backend in backends if backend.hardware), None)
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["python scripts/benchmark.py", *argv]),
-        "machine": {"cpu": cpu(), "cores": cores(), "memory_gb": memory_gb(), "gpu": gpu(backends)},
+        "machine": {"cpu": cpu(), "cores": cores(), "memory_gb": memory_gb(), "gpu": gpu},
         "versions": versions(),
     }
 
@@ -63,19 +63,4 @@ def cores():
 def memory_gb():
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9)
-    return None
-
-
-def gpu(backends):
-    """Return the name of the GPU that the backends run on, or None."""
-    for backend in backends:
-        if not backend.device_name.startswith("cuda"):
-            continue
-        index = int(backend.device_name.partition(":")[2] or 0)
-        if backend.name == "torch":
-            return sys.modules["torch"].cuda.get_device_name(index)
-        if backend.name == "cupy":
-            return sys.modules["cupy"].cuda.runtime.getDeviceProperties(index)["name"].decode()
-        if backend.name == "jax":
-            return backend.device.device_kind
     return None

@@ -16,6 +16,7 @@ from benchmarks.contestants.task import make_task
 from benchmarks.peers import Peer, choose_peers, label, list_disqualified
 from benchmarks.timing import ratio, summary, time_in_turns
 from xpnet import MLP, Adam, evaluate, resolve
+from xpnet.errors import BackendError
 
 HELP = (
     "time per training step, compared with scikit-learn, PyTorch, JAX, hand-written NumPy and the matrix "
@@ -114,7 +115,9 @@ def run(arguments):
         "networks": networks,
         "skipped": {**arguments.skipped, **skipped, **list_not_measured(networks, peers)},
         "disqualified": [
-            line for each in networks for line in list_disqualified(each["network"], each["contestants"])
+            line
+            for each in networks
+            for line in list_disqualified(each["network"], [*each["contestants"], *each["failed"]])
         ],
     }
 
@@ -144,8 +147,9 @@ def measure(network, peers, arguments, X, y):
     makers = {label(backend): partial(xpnet.on_task, backend=backend) for backend in arguments.backends}
     makers |= {name: peer.make for name, peer in peers.items() if (network, name) not in NOT_MEASURED}
     epsilon_hat = {name for name, peer in peers.items() if peer.epsilon_hat}
-    losses = check_losses(network, makers, epsilon_hat, X, y, arguments.device)
-    steps = arguments.steps or choose_steps(network, len(X))
+    losses, failed = check_losses(network, makers, epsilon_hat, X, y, arguments.device)
+    makers = {name: make for name, make in makers.items() if name in losses}
+    steps = arguments.steps or choose_steps(network, len(X), arguments.device)
     task = make_task(network.sizes, network.batch, steps, X, y, arguments.device)
     contestants = {name: make(task) for name, make in makers.items()}
     repeats = arguments.repeats or (7 if network.is_large else 15)
@@ -173,13 +177,14 @@ def measure(network, peers, arguments, X, y):
         "repeats": repeats,
         "check": {"steps": network.check_steps, "batch": min(network.batch, network.check_batch)},
         "contestants": found,
+        "failed": failed,
         "bars": make_bars(network, first, found),
     }
 
 
-def choose_steps(network, rows):
-    """Return how many steps take about 0.1 s, by a rough guess of the machine's speed."""
-    guess = network.flops / 8e10 + 2e-4
+def choose_steps(network, rows, device):
+    """Return how many steps take about 0.1 s, by a rough guess of the device's speed."""
+    guess = network.flops / (2e13 if device.startswith("cuda") else 8e10) + 2e-4
     return max(1, min(rows // network.batch, round(0.1 / guess)))
 
 
@@ -193,7 +198,7 @@ def choose_warm_ups(network, steps):
 
 
 def check_losses(network, makers, epsilon_hat, X, y, device):
-    """Return for each contestant its loss after the same steps and, if it is disqualified, why.
+    """Return ({name: its loss after the same steps and, if it is disqualified, why}, [those that raised]).
 
     Two losses are compared with those of xpnet on NumPy in float32: the loss that the contestant reports for
     its last steps, and the loss of its parameters on all rows of the check, computed by xpnet in float64.
@@ -205,9 +210,13 @@ def check_losses(network, makers, epsilon_hat, X, y, device):
         hat: train_and_evaluate(xpnet.on_task(task, numpy, Adam(epsilon_hat=hat)), network, task)
         for hat in (False, True)
     }
-    found = {}
+    found, failed = {}, []
     for name, make in makers.items():
-        reported, own = train_and_evaluate(make(task), network, task)
+        try:
+            reported, own = train_and_evaluate(make(task), network, task)
+        except Exception as error:  # the others can still be measured
+            failed.append({"name": name, "disqualified": f"{type(error).__name__}: {error}"})
+            continue
         if own is None:  # the floor
             found[name] = {"loss": None, "difference": None, "disqualified": None}
             continue
@@ -218,7 +227,9 @@ def check_losses(network, makers, epsilon_hat, X, y, device):
             f"relative difference of its loss {difference:.1e}, tolerance {TOLERANCE:g}" if is_wrong else None
         )
         found[name] = {"loss": own, "difference": difference, "disqualified": why}
-    return found
+    if not found:
+        raise BackendError(f"no contestant could train {network}: {failed[0]['disqualified']}")
+    return found, failed
 
 
 def train_and_evaluate(contestant, network, task):

@@ -33,6 +33,16 @@ def forget_cupy(monkeypatch):
     monkeypatch.setattr(backend_module, "find_spec", lambda name: None if name == "cupy" else object())
 
 
+class FakePool:
+    """A memory pool that holds nothing and has no limit."""
+
+    @staticmethod
+    def free_bytes():
+        return 0
+
+    used_bytes = get_limit = free_bytes
+
+
 class FakeDevice(nullcontext):
     """A GPU that has 1 GiB free."""
 
@@ -53,6 +63,7 @@ def fake_cupy(driver, monkeypatch):
         runtime=SimpleNamespace(getDeviceCount=lambda: 2),
         Device=FakeDevice,
     )
+    cupy.get_default_memory_pool = FakePool
     compat.asarray = lambda x, dtype, device: np.asarray(x, dtype)
     compat.ones = lambda shape, dtype, device: np.ones(shape, dtype)
     compat.float32, compat.float64, compat.sum, compat.matmul = np.float32, np.float64, np.sum, np.matmul
@@ -71,7 +82,7 @@ def test_arrays_come_back_as_they_went(backend):
     for host in (np.linspace(-1, 1, 6).reshape(2, 3), np.float32([1.5]), np.zeros(())):
         array = backend.asarray(host)
         assert array.dtype == backend.dtype
-        assert str(array.device).startswith(str(backend.device))  # PyTorch's "cuda" is "cuda:0"
+        assert array.device == backend.device
         back = backend.to_numpy(array)
         assert (back.dtype, back.shape) == (backend.dtype_name, host.shape)
         assert back == pytest.approx(host, rel=1e-6)
@@ -102,12 +113,31 @@ def test_a_device_answers_how_much_memory_is_free(backend):
     assert free is None or free > 0
 
 
+def test_what_cupy_keeps_for_later_is_free(cupy_backend):
+    import cupy
+
+    pool, size = cupy.get_default_memory_pool(), 2**24
+    pool.free_all_blocks()
+    free = cupy_backend.count_free_bytes()
+    x = cupy.empty(size, dtype=cupy.uint8)
+    assert cupy_backend.count_free_bytes() == free - size
+    del x
+    assert pool.total_bytes() >= size
+    assert cupy_backend.count_free_bytes() == free
+    pool.set_limit(size=pool.used_bytes() + size)
+    try:
+        assert cupy_backend.count_free_bytes() == size
+    finally:
+        pool.set_limit(size=0)
+
+
 def test_only_a_lack_of_memory_is_called_out_of_memory():
     backend = resolve("cpu")
     assert backend.is_out_of_memory(MemoryError())
     assert backend.is_out_of_memory(np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("f4")))
     assert backend.is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert backend.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"))
+    assert backend.is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"))
     assert not backend.is_out_of_memory(RuntimeError("shapes do not match"))
     assert not backend.is_out_of_memory(ValueError("out of memory"))
 
@@ -181,7 +211,7 @@ def test_auto_takes_the_first_library_that_can_use_the_gpu(monkeypatch):
     find_problem = classmethod(lambda library, device: None if library.name == "torch" else "broken")
     monkeypatch.setattr(Backend, "find_problem", find_problem)
     backend = resolve("auto")
-    assert (backend.name, backend.device_name) == ("torch", "cuda")
+    assert (backend.name, backend.device_name) == ("torch", "cuda:0")
 
 
 @pytest.mark.usefixtures("no_driver")

@@ -80,7 +80,7 @@ class OnCuPy(CuPy):
         return self.graphs[-1]
 
 
-@pytest.fixture(params=["stand-in", "cupy"])
+@pytest.fixture(params=["stand-in", pytest.param("cupy", marks=pytest.mark.cuda)])
 def graphs(request):
     """A backend that captures each step, float64."""
     if request.param == "stand-in":

@@ -87,6 +87,21 @@ def test_a_loss_that_is_no_number_is_disqualified(bench, run, monkeypatch):
     assert step(run, "--peers", "hand-written").status == 1
 
 
+def test_a_contestant_that_raises_is_named_and_the_others_are_measured(bench, run, monkeypatch, tmp_path):
+    module = bench("benchmarks.step")
+
+    def refuse(task):
+        raise RuntimeError("cannot capture")
+
+    monkeypatch.setitem(module.PEERS, "hand-written", module.Peer("numpy", ("cpu",), refuse))
+    file = tmp_path / "step.json"
+    printed = step(run, "--peers", "hand-written,floor", "--json", file)
+    assert printed.status == 1
+    assert "DISQUALIFIED: hand-written on 30-8-6-4/16 (RuntimeError: cannot capture)" in printed.out
+    (network,) = json.loads(file.read_text("utf-8"))["networks"]
+    assert [each["name"] for each in network["contestants"]] == ["xpnet (numpy)", "floor"]
+
+
 def test_scikit_learn_is_not_measured_on_the_big_network(bench):
     module = bench("benchmarks.step")
     notes = module.list_not_measured(

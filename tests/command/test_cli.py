@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from places import NAMED, Place
 
 from xpnet.backends import LIBRARIES, resolve
 from xpnet.command.cli import main
@@ -156,6 +157,20 @@ def test_the_main_job(tmp_path):
         assert (folder / name).read_bytes().startswith(PNG)
 
 
+def test_the_main_job_on_a_gpu_trains_as_on_the_cpu(cupy_backend, tmp_path):
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        result = command(TRAIN, "--device", device, cwd=tmp_path / device)
+        assert result.status == 0, result.err
+    ours, theirs = (next((tmp_path / device / "runs").iterdir()) for device in ("cuda", "cpu"))
+    assert metrics(ours)["backend"] == "cupy"
+    assert metrics(theirs)["device"] == "cpu"
+    two_rows = {
+        f"{part}_accuracy": 2 / n for part, n in (("train", 1293), ("validation", 144), ("test", 360))
+    }
+    assert_alike(ours, theirs, rel=1e-4, **two_rows)
+
+
 def test_without_matplotlib_there_are_no_pictures_and_one_line_says_how_to_get_them(train, here):
     result = train("--epochs 1 --out run")
     assert result.status == 0
@@ -285,20 +300,51 @@ def test_metrics_say_what_was_asked_for(train, here, options, expected):
     assert {name: found[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_every_backend_trains_alike(train, here, name):
-    try:
-        resolve("cpu", name)
-    except (BackendError, ValueError) as error:
-        pytest.skip(str(error))
-    put(here, {"small.npz": table()})
-    for folder, backend in (("reference", "numpy"), ("run", name)):
-        result = train(f"--data small.npz --dtype float64 --epochs 5 --backend {backend} --out {folder}")
+# What users ask for, together at least one of everything that reaches the mathematics.
+ON_A_GPU = [
+    "--dtype float32 --keep best --clip-norm 0.5 --batch-size 7 --hidden 6,5 --activation tanh,elu",
+    "--loss logistic_cross_entropy --optimizer nesterov --schedule step --drop-after 5 --l2 0.01",
+    "--label-smoothing 0.1 --optimizer rmsprop --lr 0.1 --patience 2 --validation 0.3 --epochs 99",
+    "--data two.npz --loss logistic_cross_entropy --optimizer adamw --schedule one_cycle --batch-size full",
+    "--data line.csv --loss squared_error --optimizer adagrad --activation softplus --validation 0",
+    "--data line.csv --loss huber --optimizer momentum --activation leaky_relu --warm-up 3",
+    "--data line.csv --loss absolute_error --optimizer sgd --activation logistic --test 0",
+    "--data counts.npz --loss poisson --hidden none",
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [
+        *((place, "") for place in NAMED[1:]),
+        *((Place.CUPY, options) for options in ON_A_GPU),
+    ],
+    indirect=["where"],
+    ids=str,
+)
+def test_every_place_trains_alike(train, here, where, options):
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    line = "\n".join(f"{a},{b},{3 * a - b + 10}" for a, b in x)
+    counts = {"X": x, "y": np.arange(60) % 5}
+    put(here, {"small.npz": table(), "two.npz": table(classes=2), "line.csv": line, "counts.npz": counts})
+    for folder, place in (("reference", Place.NUMPY.options), ("run", where)):
+        result = train(f"--data small.npz --dtype float64 --epochs 5 {options} {place} --out {folder}")
         assert result.status == 0, result.err
-    ours, numpys = metrics(here / "run"), metrics(here / "reference")
-    assert ours["backend"] == name
+    ours = metrics(here / "run")
+    name = ours["backend"]
+    assert where.startswith(f"--backend {name} --device {ours['device'].partition(':')[0]}")
     assert LIBRARIES[name].find_version() == ours["versions"][name]
-    assert ours["test_loss"] == pytest.approx(numpys["test_loss"], rel=1e-10)
+    assert_alike(here / "run", here / "reference", rel=1e-10 if ours["dtype"] == "float64" else 1e-5)
+
+
+def assert_alike(ours, theirs, rel, **within):
+    """Two runs have the same losses and scores, relatively within `rel`, or as near as a name allows."""
+    mine, others = ([metrics(folder), *history(folder)] for folder in (ours, theirs))
+    assert len(mine) == len(others)
+    for our, their in zip(mine, others, strict=True):
+        for name, value in their.items():
+            if name.endswith(("_loss", "_accuracy", "_r2")) and value is not None:
+                assert our[name] == pytest.approx(value, rel=rel, abs=within.get(name, 0)), (name, our)
 
 
 def test_early_stopping_restores_the_best_epoch(train, here):
@@ -683,6 +729,31 @@ def test_divergence_keeps_the_last_finite_checkpoint(request, here, way):
 # --resume with options that differ
 
 
+@pytest.mark.parametrize(
+    ("began", "given", "expected"),
+    [
+        ({"backend": "cupy"}, {"device": "cpu"}, ("cpu", None, None)),
+        ({"backend": "cupy", "device": "cuda:1"}, {"device": "cpu"}, ("cpu", None, None)),
+        ({"device": "cuda"}, {"backend": "numpy"}, ("auto", "numpy", None)),
+        ({"device": "cpu", "threads": 2}, {"device": "cuda"}, ("cuda", None, None)),
+        ({"device": "cpu", "threads": 2}, {"backend": "torch"}, ("cpu", "torch", None)),
+        # These go together.
+        ({"backend": "torch", "device": "cuda"}, {"device": "cpu"}, ("cpu", "torch", None)),
+        ({"backend": "torch", "device": "cpu"}, {"device": "cuda:1"}, ("cuda:1", "torch", None)),
+        ({"backend": "numpy", "threads": 2}, {"device": "cpu", "epochs": 9}, ("cpu", "numpy", 2)),
+        ({"backend": "cupy"}, {"epochs": 9}, ("auto", "cupy", None)),
+    ],
+)
+def test_a_run_is_resumed_where_it_is_told_to(began, given, expected):
+    options = Options(**began).override(given)
+    assert (options.device, options.backend, options.threads) == expected
+
+
+def test_a_contradiction_that_is_given_is_refused(train, run):
+    words = "--backend numpy and --device cuda contradict each other"
+    assert_refused(train("--resume run --backend numpy --device cuda"), words)
+
+
 @pytest.fixture
 def run(train, here):
     """A finished run in the folder `run`."""
@@ -775,6 +846,37 @@ def test_out_of_memory_during_a_step(train, here, monkeypatch, backend):
     assert_refused(result, f"{backend} on cpu is out of memory", "bytes", "Try --batch-size 4", status=1)
 
 
+def test_data_that_does_not_fit_on_the_gpu_leaves_room_for_less(cupy_backend, train, here):
+    import cupy
+
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20_000, 100), np.float32), rng.integers(0, 3, 20_000)
+    put(here, {"big.npz": {"X": X, "y": y}, "small.npz": {"X": X[:500], "y": y[:500]}})
+    pool = cupy.get_default_memory_pool()
+    before = pool.used_bytes()
+    limit = 6 * 2**20
+    pool.set_limit(size=before + limit)
+    try:
+        result = train("--data big.npz --device cuda --hidden 8 --epochs 1 --quiet")
+        words = "cupy on cuda:0 is out of memory: the run needs about"
+        assert_refused(result, words, "Try fewer rows", status=1)
+        needed, free = (
+            int(number.replace(",", ""))
+            for number in re.findall(r"([\d,]+) bytes(?: are free|,)", result.err)
+        )
+        assert X.nbytes < needed < 2 * X.nbytes
+        assert free <= limit
+        assert pool.used_bytes() == before
+        small = train("--data small.npz --device cuda --hidden 8 --epochs 1 --quiet --batch-size 100")
+        assert (small.status, small.err) == (0, "")
+        (model,) = here.glob("runs/*/model.safetensors")
+        np.save("rows.npy", X)
+        assert main(["predict", str(model), "rows.npy", "--device", "cuda", "--output", "out.txt"]) == 0
+        assert len(Path("out.txt").read_text().splitlines()) == 20_000
+    finally:
+        pool.set_limit(size=0)
+
+
 def test_memory_that_data_does_not_fit_into(train, here, monkeypatch):
     def full(*_, **__):
         raise MemoryError("Unable to allocate 3. TiB")
@@ -801,6 +903,20 @@ def test_a_gpu_that_is_not_there_is_never_replaced_by_the_cpu(here, device):
         if LIBRARIES[name].find_version() is None:
             assert LIBRARIES[name].remedy in reason
     assert contents(here) == {}
+
+
+def test_the_second_gpu_computes_if_it_is_named(train, here, cupy_backend):
+    try:
+        resolve("cuda:1", "cupy")
+    except BackendError as error:
+        pytest.skip(str(error))
+    put(here, {"small.npz": table()})
+    for device in ("cuda:0", "cuda:1"):
+        options = f"--data small.npz --schedule constant --dtype float64 --patience 9 --device {device}"
+        assert train(f"{options} --epochs 3 --out {device[-1]}").status == 0
+        assert train(f"--resume {device[-1]} --device {device} --epochs 5").status == 0
+    assert metrics(here / "1")["device"] == "cuda:1"
+    assert_alike(here / "1", here / "0", rel=1e-10)
 
 
 def test_a_library_without_a_gpu_says_so(train):

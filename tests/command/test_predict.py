@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import NAMED
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -68,11 +69,11 @@ def predict(models, tmp_path, monkeypatch, capsys):
     return predict
 
 
-def script(model, *files, cwd):
+def script(model, *files, cwd, **environment):
     done = subprocess.run(
         [sys.executable, REPOSITORY / "scripts" / "predict.py", model, *files],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"} | environment,
         capture_output=True,
         encoding="utf-8",
         timeout=600,  # a guard: a busy machine is slow
@@ -624,6 +625,43 @@ def test_a_killed_run_predicts(models, predict, tmp_path):
         assert re.search(r"unfinished run, \d+ of 100,000 epochs", err)
         (run / "checkpoint.safetensors").write_bytes(first)
     assert "unfinished run, 0 of" in err
+
+
+# Where it is computed
+
+
+@pytest.mark.parametrize("where", NAMED[1:], indirect=True, ids=str)
+@pytest.mark.parametrize("model", ["digits", "table", "numbers"])
+def test_every_place_answers_alike(predict, model, where):
+    X = load("digits").X_test if model == "digits" else np.random.default_rng(1).standard_normal((5, 3))
+    np.save("rows.npy", X[:5])
+    theirs = predict(model, "rows.npy", "--csv")[1]
+    status, ours, err = predict(model, "rows.npy", "--csv", *where.split())
+    assert (status, err) == (0, "")
+    for row, expected in zip(*(csv.reader(io.StringIO(out)) for out in (ours, theirs)), strict=True):
+        for cell, number in zip(row, expected, strict=True):
+            assert cell == number or float(cell) == pytest.approx(float(number), rel=1e-4)
+
+
+def test_a_run_on_a_gpu_predicts_without_one(predict, digits, cupy_backend, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["train", "--device", "cuda", "--quiet", "--epochs", "5", "--out", "run"]) == 0
+    assert json.loads(Path("run/metrics.json").read_text())["backend"] == "cupy"
+    status, there, err = predict("run", "rows.npy", "it.png", "--device", "cuda")
+    assert (status, err) == (0, "")
+    # The first hides GPUs, the second the driver of an emulated device.
+    without = {"CUDA_VISIBLE_DEVICES": "", "EMU_CUDA_DRIVER": "0"}
+    status, out, err = script("run", "rows.npy", "--device", "cuda", cwd=tmp_path, **without)
+    assert (status, out) == (2, "")
+    assert "device 'cuda' is not usable" in err
+    os.mkdir("stopped")
+    os.rename("run/checkpoint.safetensors", "stopped/checkpoint.safetensors")
+    for folder in ("run", "stopped"):
+        status, out, _ = script(folder, "rows.npy", "it.png", cwd=tmp_path, **without)
+        assert status == 0
+        for (*ours, found), (*theirs, expected) in zip(answers(out), answers(there), strict=True):
+            assert ours == theirs
+            assert found == pytest.approx(expected, abs=0.011)  # rounded to hundredths
 
 
 # Models of estimators

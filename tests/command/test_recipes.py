@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from places import NAMED, Place
 from sklearn.datasets import load_digits
 
-from xpnet.backends import LIBRARIES
 from xpnet.command.options import Options
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import load_recipe, recipe_names
@@ -60,20 +60,6 @@ Cost after iteration 120: 0.056478 Accuracy: 85.361667
 Cost after iteration 130: 0.055412 Accuracy: 85.630000
 Cost after iteration 140: 0.054397 Accuracy: 85.903333
 """
-
-EVERYWHERE = [(name, device) for name, library in LIBRARIES.items() for device in library.devices]
-EVERYWHERE = [(name, device) for name, device in EVERYWHERE if device in ("cpu", "cuda")]
-
-
-@pytest.fixture
-def where(request):
-    """The options for a library and a device."""
-    name, device = request.param
-    if device == "cuda" and request.config.getoption("device") != "cuda":
-        pytest.skip("needs a GPU, and --device cuda")
-    if problem := LIBRARIES[name].find_problem(device):
-        pytest.skip(f"{name}: {problem}")
-    return f"--backend {name} --device {device}"
 
 
 @pytest.fixture
@@ -124,7 +110,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize(
-    "where", [place for place in EVERYWHERE if place == ("numpy", "cpu") or "cuda" in place], indirect=True
+    "where", [Place.NUMPY, *(place for place in NAMED if place.device == "cuda")], indirect=True, ids=str
 )
 def test_step_by_step_prints_the_15_lines_of_its_article(train, here, mnist_dir, where):
     result = train(f"--recipe step-by-step-tanh --out run {where} --data-dir", mnist_dir)
@@ -197,7 +183,7 @@ SAME_CODE = {
 
 
 @pytest.mark.parametrize("name", SAME_CODE)
-@pytest.mark.parametrize("where", EVERYWHERE, indirect=True, ids="-".join)
+@pytest.mark.parametrize("where", NAMED, indirect=True, ids=str)
 def test_a_recipe_does_what_the_code_of_its_article_does(train, here, name, where):
     # Few and small pictures, so that every library is soon done; bytes, like MNIST's divided by 255.
     digits = load_digits()

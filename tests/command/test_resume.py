@@ -11,9 +11,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from places import Place, skip_unless_usable
 from safetensors.numpy import load_file
 
 from xpnet.backends import resolve
@@ -33,25 +35,43 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
-# 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. The 14400 steps
-# take about a second; saved after each one they take far longer than all the kills.
 HANGS = 600  # seconds: only a guard, for a busy machine is slow
-LONG = "--data data.npz --batch-size 1 --epochs 400 --hidden 8 --optimizer momentum --schedule one_cycle"
+# 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. All the steps
+# take a second or two; saved after each one they take far longer than all the kills.
+LONG = "--data data.npz --batch-size 1 --hidden 8 --optimizer momentum --schedule one_cycle"
+EPOCHS = {Place.NUMPY: 400, Place.CUPY: 40}
+KILLS = {Place.NUMPY: 20, Place.CUPY: 6}  # CuPy starts anew in each
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
-    """A folder, with a space in its name, that holds data for all runs and the run `whole`, never stopped."""
+    """A folder, with a space in its name, that holds data for all runs."""
     folder = tmp_path_factory.mktemp("some runs")
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 4)), np.arange(60) % 3
     # With a test part of its own the data needs no scikit-learn, whose import would take most of each round.
     np.savez(folder / "data.npz", X=X[:40], y=y[:40], X_test=X[40:], y_test=y[40:])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setitem(sys.modules, "matplotlib", None)
-        assert main(words(f"{LONG} --out whole")) == 0
     return folder
+
+
+class LongRun(NamedTuple):
+    """A run that was never stopped: its options, where it computed, and its folder."""
+
+    options: str
+    place: Place
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=EPOCHS, ids=str)
+def long_run(request, ground):
+    place = request.param
+    skip_unless_usable(place, request.config)
+    run = LongRun(f"{LONG} --epochs {EPOCHS[place]} {place.options}", place, ground / str(place))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ground)
+        patch.setitem(sys.modules, "matplotlib", None)
+        assert main(words(f"{run.options} --out {place}")) == 0
+    return run
 
 
 @pytest.fixture
@@ -142,13 +162,17 @@ def stop_after(patch, step):
 # The same again
 
 
+@pytest.mark.parametrize("where", [Place.NUMPY, Place.CUPY], indirect=True, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("options", ["--data digits --epochs 3", "--data data.npz --optimizer nesterov"])
-def test_the_same_seed_gives_the_same_bits(train, tmp_path, dtype, options):
+@pytest.mark.parametrize(
+    "options", ["--data digits --epochs 3", "--data data.npz --epochs 20 --optimizer nesterov"]
+)
+def test_the_same_seed_gives_the_same_bits(train, tmp_path, dtype, options, where):
+    options = f"{options} --dtype {dtype} {where}"
     for folder in ("one", "two"):
-        train(f"{options} --dtype {dtype} --seed 3 --out {folder}")
+        train(f"{options} --seed 3 --out {folder}")
     assert_same_run(tmp_path / "one", tmp_path / "two")
-    train(f"{options} --dtype {dtype} --seed 4 --out other")
+    train(f"{options} --seed 4 --out other")
     assert bits(tmp_path / "other") != bits(tmp_path / "one")
 
 
@@ -164,10 +188,11 @@ def test_another_seed_is_another_shuffle(train, tmp_path):
         np.testing.assert_allclose(np.frombuffer(values, dtype), np.frombuffer(other, dtype), atol=1e-6)
 
 
-def test_checkpoints_change_nothing(train, tmp_path):
+@pytest.mark.parametrize("where", [Place.NUMPY, Place.CUPY], indirect=True, ids=str)
+def test_checkpoints_change_nothing(train, tmp_path, where):
     for n in (1, 7):
-        train(f"--data data.npz --epochs 4 --checkpoint-every {n} --out every-{n}")
-    train("--data data.npz --epochs 4 --out plain")
+        train(f"--data data.npz --epochs 4 {where} --checkpoint-every {n} --out every-{n}")
+    train(f"--data data.npz --epochs 4 {where} --out plain")
     assert_same_run(tmp_path / "every-1", tmp_path / "plain")
     assert_same_run(tmp_path / "every-7", tmp_path / "plain")
 
@@ -175,6 +200,7 @@ def test_checkpoints_change_nothing(train, tmp_path):
 # Stopped at a certain step
 
 
+@pytest.mark.parametrize("where", [Place.NUMPY, Place.TORCH_CPU, Place.CUPY], indirect=True, ids=str)
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("step", [1, 6, 7, 17])
 @pytest.mark.parametrize(
@@ -184,15 +210,12 @@ def test_checkpoints_change_nothing(train, tmp_path):
         "--optimizer adamw --schedule step --warm-up 4",
         "--optimizer rmsprop --dtype float64 --clip-norm 0.5",
         "--batch-size full --epochs 20",
-        "--backend torch",
         "--epochs 40 --lr 0.5 --patience 2",
     ],
 )
-def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every):
-    if "torch" in options:
-        pytest.importorskip("torch")
+def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every, where):
     # 36 rows, 7 a step: 6 steps an epoch, the last of them on one row.
-    options = f"--data data.npz --batch-size 7 --epochs 3 {options}"
+    options = f"--data data.npz --batch-size 7 --epochs 3 {options} {where}"
     train(f"{options} --out whole")
     with monkeypatch.context() as patch:
         stop_after(patch, step)
@@ -200,12 +223,13 @@ def test_stopped_at_a_step(train, tmp_path, monkeypatch, options, step, every):
             train(f"{options} --out stopped --checkpoint-every {every}")
     assert checkpoint(tmp_path / "stopped").step < step
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
-    train("--resume stopped")
+    train(f"--resume stopped {where}")
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch):
-    options = "--data data.npz --batch-size 7 --epochs 500 --lr 0.1 --patience 4 --validation 0.3"
+@pytest.mark.parametrize("where", [Place.NUMPY, Place.CUPY], indirect=True, ids=str)
+def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch, where):
+    options = f"--data data.npz --batch-size 7 --epochs 500 --lr 0.1 --patience 4 --validation 0.3 {where}"
     train(f"{options} --out whole")
     losses = [record["validation_loss"] for record in history(tmp_path / "whole")]
     best = losses.index(min(losses)) + 1
@@ -216,7 +240,7 @@ def test_early_stopping_remembers_its_best_epoch(train, tmp_path, monkeypatch):
         with pytest.raises(Stop):
             train(f"{options} --out stopped")
     assert checkpoint(tmp_path / "stopped").best.epoch == best
-    train("--resume stopped")
+    train(f"--resume stopped {where}")
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
@@ -251,15 +275,23 @@ def test_more_epochs_may_be_asked_for(train, tmp_path):
     assert_same_run(tmp_path / "short", tmp_path / "long")
 
 
-@pytest.mark.parametrize("backend", ["array_api_strict", "torch"])
-def test_a_run_may_go_on_with_another_library(train, tmp_path, backend):
-    pytest.importorskip(backend)
-    options = "--data data.npz --schedule constant --dtype float64"
-    train(f"{options} --epochs 6 --out long")
-    train(f"{options} --epochs 3 --out short")
-    train(f"--resume short --epochs 6 --backend {backend}")
-    ours, theirs = (load_model(tmp_path / name / "model.safetensors").theta for name in ("short", "long"))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+@pytest.mark.parametrize("where", [Place.STRICT, Place.TORCH_CPU, Place.CUPY], indirect=True, ids=str)
+@pytest.mark.parametrize(
+    "step", [13, 16]
+)  # the checkpoint is that of the step before: the end of an epoch, or not
+def test_a_run_may_go_on_elsewhere(train, tmp_path, monkeypatch, where, step):
+    options = "--data data.npz --batch-size 7 --epochs 6 --patience 5 --dtype float64 --checkpoint-every 1"
+    train(f"{options} --out whole")
+    for begun, resumed in ((where, Place.NUMPY.options), (Place.NUMPY.options, where)):
+        folder = tmp_path / begun.replace(" ", "")
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(Stop):
+                train(f"{options} {begun} --out {folder}")
+        assert checkpoint(folder).batch == (step - 1) % 6
+        train(f"--resume {folder} {resumed}")
+        ours, theirs = (load_model(run / "model.safetensors").theta for run in (folder, tmp_path / "whole"))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("more", ['{"epoch": 3, "st', '{"epoch": 3, "step": 6}\n{"epoch"'])
@@ -277,11 +309,11 @@ def test_a_history_ahead_of_its_checkpoint_is_cut(train, tmp_path, more):
 # Stopped from outside, at any moment
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, long_run, tmp_path):
     (tmp_path / "data.npz").write_bytes((ground / "data.npz").read_bytes())
     folder = tmp_path / "a run"
     records = folder / "history.jsonl"
-    process = start(tmp_path, f"{LONG} --out 'a run'")
+    process = start(tmp_path, f"{long_run.options} --out 'a run'")
     trains = wait_for(
         lambda: records.exists() and records.stat().st_size > 0, lambda: process.poll() is not None
     )
@@ -294,7 +326,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
     epoch, step, line = found.groups()
     state = checkpoint(folder)
     assert (state.epoch + 1, state.step) == (int(epoch), int(step.replace(",", "")))
-    assert 0 < state.step < 400 * 36
+    assert 0 < state.step < EPOCHS[long_run.place] * 36
     assert not (folder / "model.safetensors").exists()
 
     python, script, *rest = shlex.split(line)
@@ -309,16 +341,16 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, tmp_path):
         timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
-    assert_same_run(folder, ground / "whole")
+    assert_same_run(folder, long_run.folder)
 
 
-def test_killed_twenty_times_and_resumed(train, ground, tmp_path):
+def test_killed_again_and_again_and_resumed(train, long_run, tmp_path):
     folder = tmp_path / "killed"
     path = folder / "checkpoint.safetensors"
     part = path.with_name(path.name + ".part")
     seed = time.time_ns() % 1_000_000
     delays = random.Random(seed)
-    options, step = f"{LONG} --checkpoint-every 1 --out killed", -1
+    options, step = f"{long_run.options} --checkpoint-every 1 --out killed", -1
 
     def stamp():
         return path.stat().st_mtime_ns if path.exists() else None
@@ -331,7 +363,7 @@ def test_killed_twenty_times_and_resumed(train, ground, tmp_path):
         stdout=subprocess.PIPE,
         encoding="utf-8",
     ) as forks:
-        for kill in range(20):
+        for kill in range(KILLS[long_run.place]):
             where = f"kill {kill}, delays of seed {seed}"
             before = stamp()
             print(*words(options), file=forks.stdin, flush=True)
@@ -347,9 +379,9 @@ def test_killed_twenty_times_and_resumed(train, ground, tmp_path):
             assert os.WTERMSIG(int(forks.stdout.readline())) == signal.SIGKILL, f"{where}: ended by itself"
             reached = checkpoint(folder).step
             assert reached > step, where
-            step, options = reached, "--resume killed --checkpoint-every 1"
+            step, options = reached, f"--resume killed --checkpoint-every 1 {long_run.place.options}"
 
-    assert step < 400 * 36
-    train("--resume killed --checkpoint-every 1000000")
-    assert_same_run(folder, ground / "whole")
+    assert step < EPOCHS[long_run.place] * 36
+    train(f"--resume killed --checkpoint-every 1000000 {long_run.place.options}")
+    assert_same_run(folder, long_run.folder)
     assert not list(folder.glob("*.part")), f"delays of seed {seed}"

@@ -33,6 +33,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from xpnet import MLPClassifier
+from xpnet.backends import Steps
 from xpnet.maths.schedules import cosine, one_cycle
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -369,12 +370,6 @@ def explodes(t):
     return 1e200
 
 
-def interrupts_at_step_15(t):
-    if t == 15:
-        raise KeyboardInterrupt
-    return 0.05
-
-
 FAILURES = {
     "early": ({}, X * np.nan, ValueError, "contains NaN"),
     "other-features": ({}, np.ones((N, 3)) * np.inf, ValueError, "infinity"),
@@ -480,11 +475,23 @@ def test_training_goes_on_after_a_partial_fit_that_failed():
 
 
 @both_classes
-def test_an_interrupted_fit_keeps_what_it_has(make, y):
-    model = make(learning_rate=interrupts_at_step_15)
+def test_an_interrupted_fit_keeps_what_it_has(make, y, monkeypatch):
+    find_coefficients = Steps.find_coefficients
+
+    def interrupt(steps, i):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 15:
+            raise KeyboardInterrupt
+        return find_coefficients(steps, i)
+
+    n_steps = 0
+    monkeypatch.setattr(Steps, "find_coefficients", interrupt)
+    model = make(learning_rate=lambda t: 0.05)
     with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
         model.fit(X, y)
     assert (model.n_iter_, len(model.loss_curve_)) == (2, 2)  # six steps an epoch
+    monkeypatch.undo()
     whole = make(learning_rate=lambda t: 0.05 if t < 15 else 1e-300, max_iter=3).fit(X, y)
     assert parameters(model) == pytest.approx(parameters(whole), rel=1e-12, abs=1e-12)
     assert model.loss_curve_ == pytest.approx(whole.loss_curve_[:2], rel=1e-12)

@@ -24,6 +24,8 @@ DTYPES = ("float32", "float64")
 # Temporaries of this many bytes fit in the second-level cache of a CPU core.
 _CPU_BLOCK_BYTES = 2**19
 
+_NO_CHANGE = nullcontext()
+
 
 class Steps(NamedTuple):
     """What the training steps of an epoch use, apart from the state and the data.
@@ -87,7 +89,7 @@ class Backend:
         devices: the kinds of devices it has, `cpu` or `cuda`, the default first.
         steps_per_call: maximum number of steps that a compiled step takes in one call.
         promotes: whether a product of an integer and a floating-point array is floating point.
-        device_name: the name of the device as the user gives it: `cpu`, `cuda`, `cuda:1` ...
+        device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name.
         dtype_name: `float32` or `float64`.
         device: the library's own device object.
         xp: the Array API namespace that the mathematics uses.
@@ -108,7 +110,13 @@ class Backend:
 
     @classmethod
     def bind(cls, device_name: str, dtype_name: str) -> Self:
-        """Return the backend for this device and dtype. Raises as `find_device` or the library does."""
+        """Return the backend for this device and dtype. Raises as `find_device` or the library does.
+
+        `cuda` is `cuda:0` in every library, whichever device is the current one.
+        """
+        kind, number = split_device(device_name)
+        if kind == "cuda":
+            device_name = f"cuda:{number}"
         xp = cast(Namespace, import_module(cls.namespace))
         return cls(device_name, dtype_name, cls.find_device(device_name), xp)
 
@@ -191,10 +199,12 @@ class Backend:
     def as_current(self) -> AbstractContextManager[object]:
         """Return a context in which this device is the current one, and after which the previous one is.
 
-        Some libraries compute on the current device rather than on that of the arrays, so everything that
-        computes with arrays of this backend does it in such a context. Do not yield in it.
+        Some libraries compute on the current device rather than on that of the arrays. Therefore every
+        function that computes with arrays of a backend does so in its context. The methods of `Backend`
+        need none. The current stream of the device stays that of the caller. A generator must not yield
+        inside the context, because the caller's code would run in it.
         """
-        return nullcontext()
+        return _NO_CHANGE
 
     @property
     def dtype(self) -> DType:
@@ -255,7 +265,8 @@ class Backend:
 
     def copy(self, x: Array) -> Array:
         """Return a copy of x, an array on this backend."""
-        return cast(Array, cast(Any, self.xp).asarray(x, copy=True))
+        with self.as_current():
+            return cast(Array, cast(Any, self.xp).asarray(x, copy=True))
 
     def synchronize(self) -> None:
         """Wait until the device has finished all its work. Call it before reading a clock."""
@@ -297,8 +308,9 @@ class Backend:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return None
 
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether `error` says that the device is out of memory."""
+    @staticmethod
+    def is_out_of_memory(error: BaseException) -> bool:
+        """Return whether `error`, of any library, says that a device or the host is out of memory."""
         names = {base.__name__ for base in type(error).__mro__}
         text = str(error).lower()
         return (
@@ -306,7 +318,8 @@ class Backend:
             or "OutOfMemoryError" in names
             or (
                 isinstance(error, RuntimeError)
-                and ("out of memory" in text or "can't allocate memory" in text)
+                # The last is cuBLAS, which needs a workspace.
+                and any(words in text for words in ("out of memory", "can't allocate memory", "alloc_failed"))
             )
             or "resource_exhausted" in text
         )

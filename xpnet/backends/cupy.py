@@ -52,11 +52,13 @@ class CuPy(Backend):
         return name.decode()
 
     def as_current(self) -> AbstractContextManager[object]:
-        # A new object: a Device remembers on itself what was current before, for all threads alike.
-        return cast(AbstractContextManager[object], type(self.device)(self.device.id))
+        # Threads can share this object: CuPy keeps the previous devices of each thread apart.
+        return cast(AbstractContextManager[object], self.device)
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
-        return cast(NDArray[Any], cast(Any, x).get())
+        with self.as_current():  # `get` waits for the current stream of the current device
+            # `get` of an array with gaps would replace a current stream that was set with `Stream.use`.
+            return cast(NDArray[Any], cast(Any, self.xp).asarray(x, order="C").get())
 
     def synchronize(self) -> None:
         self.device.synchronize()
@@ -70,5 +72,9 @@ class CuPy(Backend):
 
         return GraphStep(step, self, CuPyCapture)
 
-    def count_free_bytes(self) -> int | None:
-        return int(self.device.mem_info[0])
+    def count_free_bytes(self) -> int:
+        pool = import_module("cupy").get_default_memory_pool()
+        with self.as_current():
+            free = int(self.device.mem_info[0]) + int(pool.free_bytes())
+            limit = int(pool.get_limit())
+            return min(free, limit - int(pool.used_bytes())) if limit else free

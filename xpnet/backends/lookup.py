@@ -26,8 +26,9 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     """Return the backend for a device, a library or both.
 
     Args:
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, or a device name of the library. `auto` chooses a CUDA GPU if
-            one is usable, else the CPU, and logs the reason.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, or a device name of the library. `cuda` is `cuda:0`, also
+            in PyTorch, where it usually means the current device. `auto` chooses a CUDA GPU if one is usable,
+            else the CPU, and logs the reason.
         backend: `numpy`, `cupy`, `torch`, `jax` or `array_api_strict`. None chooses NumPy on the CPU, and the
             first usable of CuPy, PyTorch and JAX on a GPU.
         dtype: `float32` or `float64`. float64 on JAX enables its 64-bit mode for the whole process.

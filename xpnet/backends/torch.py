@@ -79,5 +79,7 @@ class Torch(Backend):
 
     def count_free_bytes(self) -> int | None:
         if self.is_on_gpu:
-            return int(import_module("torch").cuda.mem_get_info(self.device)[0])
+            memory = import_module("torch").cuda
+            kept = memory.memory_reserved(self.device) - memory.memory_allocated(self.device)
+            return int(memory.mem_get_info(self.device)[0] + kept)
         return super().count_free_bytes()

@@ -19,14 +19,21 @@ from xpnet.command.formats import format_command
 from xpnet.command.options import Options
 from xpnet.command.predict import predict_files
 from xpnet.command.recipes import load_recipe, recipe_names
-from xpnet.errors import BackendError, DivergenceError, InputError, choose, find_nearest
+from xpnet.errors import (
+    BackendError,
+    DivergenceError,
+    InputError,
+    OutOfMemoryError,
+    choose,
+    find_nearest,
+)
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    from xpnet.command.run import Interrupted, OutOfMemoryError
+    from xpnet.command.run import Interrupted
 
     try:
         arguments = _parse(sys.argv[1:] if argv is None else argv)

@@ -14,7 +14,7 @@ from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES, warm_up
 
-__all__ = ["DEPENDENTS", "KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "update_names"]
+__all__ = ["KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "override", "update_names"]
 
 # Name: (function of the options that makes it, default learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -181,7 +181,7 @@ class Options:
             raise InputError(
                 "these options differ from those of the run being resumed:\n  " + "\n  ".join(differences)
             )
-        return Options(**{**original, **given})
+        return Options(**override(original, given))
 
     def make_optimizer(self) -> Optimizer:
         """Return the optimizer with its settings."""
@@ -197,6 +197,27 @@ class Options:
             settings["factor"] = self.drop_factor
         schedule: Schedule = partial(SCHEDULES[self.schedule], **settings)
         return partial(warm_up, schedule=schedule, steps=self.warm_up) if self.warm_up else schedule
+
+
+def override(original: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the original options with those given in their place.
+
+    Original options that no longer apply are left out: those that depend on one that changes, a backend that
+    does not have the device given now, or the other way round.
+    """
+    changed = {name for name, value in given.items() if value != original.get(name)}
+    dropped = {name for owner in changed for name in DEPENDENTS.get(owner, ())}
+    if changed & {"device", "backend"}:
+        both = {**original, **given}
+        device, backend = both.get("device", "auto"), both.get("backend")
+        if device.startswith("cuda") or backend not in (None, "numpy"):
+            dropped.add("threads")
+        try:
+            if backend in LIBRARIES:
+                check_contradiction(device, backend)
+        except InputError:
+            dropped |= {"device", "backend"}
+    return {name: value for name, value in original.items() if name not in dropped} | given
 
 
 def update_names(saved: dict[str, Any]) -> dict[str, Any]:

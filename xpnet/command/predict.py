@@ -20,7 +20,7 @@ from xpnet.data.pictures import SUFFIXES, read_picture
 from xpnet.data.table import read_rows
 from xpnet.errors import InputError
 from xpnet.training.model import Model, load_model
-from xpnet.training.scores import predict
+from xpnet.training.scores import PlacedRows, predict
 
 __all__ = ["predict_files"]
 
@@ -64,6 +64,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
     device = arguments.device or ("cpu" if arguments.backend is None else "auto")
     backend = resolve(device, arguments.backend, str(model.theta.dtype))
     theta = backend.asarray(model.theta)
+    host = resolve("cpu", "numpy", backend.dtype_name)
     folder = None if arguments.save_prepared is None else PreparedPictures(Path(arguments.save_prepared))
     status = 0
     with contextlib.ExitStack() as stack:
@@ -74,7 +75,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
         for file in _expand(arguments.files):
             try:
                 X, doubt = _read_inputs(file, model, folder)
-                answers = predict(model.mlp, theta, backend.asarray(X), backend=backend)
+                answers = predict(model.mlp, theta, PlacedRows(X, host, backend), backend=backend)
             except InputError as error:
                 print(f"error: {error}", file=sys.stderr)
                 status = 1

@@ -32,7 +32,7 @@ from xpnet.command.resume import check_same, format_resume, is_finished, print_f
 from xpnet.data.batches import CHUNK, shuffle
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
-from xpnet.errors import DivergenceError, InputError
+from xpnet.errors import DivergenceError, InputError, OutOfMemoryError
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.mlp import MLP
 from xpnet.training import (
@@ -47,17 +47,15 @@ from xpnet.training import (
 )
 from xpnet.training.checkpoint import load_state, save_state
 from xpnet.training.loop import Epoch
+from xpnet.training.memory import estimate_memory, explain_shortage
 from xpnet.training.model import describe
+from xpnet.training.scores import count_chunk_rows
 
-__all__ = ["Interrupted", "OutOfMemoryError", "train"]
+__all__ = ["Interrupted", "train"]
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
     """Ctrl-C: the run was saved. The message says how to resume it."""
-
-
-class OutOfMemoryError(RuntimeError):
-    """The device does not have enough memory for this run."""
 
 
 def train(options: Options, resume: Path | None = None, recipe: Recipe | None = None) -> bool:
@@ -100,6 +98,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         "recipe": None if recipe is None else recipe.name,
         "xpnet_version": xpnet.__version__,
     }
+    free = backend.count_free_bytes()
     try:
         parts = place_data(dataset, kept, held, mlp, backend)
         if resume is None:
@@ -133,7 +132,8 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         with _defer_interrupts() as interrupted, Progress(options, kept.size, state) as progress:
 
             def after_step(state: TrainState) -> None:
-                progress.advance(state)
+                with backend.as_current():
+                    progress.advance(state)
                 if article:
                     article.record(state, mlp, parts, backend)
                 if options.checkpoint_every and state.step % options.checkpoint_every == 0:
@@ -177,7 +177,9 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     except Exception as error:
         if not backend.is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(_explain_memory(mlp, optimizer, dataset, options, backend)) from error
+        # The error is not chained: its traceback would keep arrays alive.
+        shortage = _explain_shortage(mlp, optimizer, dataset, options, backend, free)
+    raise OutOfMemoryError(shortage)
 
 
 def _watch(
@@ -265,16 +267,22 @@ def _defer_interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _explain_memory(mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend) -> str:
-    itemsize = 8 if backend.dtype_name == "float64" else 4
-    n_vectors = 3 + len(optimizer.init(np.zeros(1), xp=np))  # theta, g, one temporary, and the moments
+def _explain_shortage(
+    mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend, free: int | None
+) -> str:
     rows = options.batch_size or min(CHUNK, len(dataset.X_train))
-    data = dataset.X_train.size + dataset.X_test.size
-    needed = itemsize * (n_vectors * mlp.layout.n_parameters + data + 2 * max(rows, CHUNK) * sum(mlp.sizes))
-    free = backend.count_free_bytes()
-    has = "" if free is None else f", {free:,} bytes are free"
-    return (
-        f"{backend.name} on {backend.device_name} is out of memory: "
-        f"the run needs about {needed:,} bytes{has}. "
-        f"Try --batch-size {max(1, rows // 4)}, or fewer --hidden units"
+    needs = estimate_memory(
+        mlp.sizes,
+        n_values=dataset.X_train.size + dataset.X_test.size,
+        n_moments=len(optimizer.init(np.zeros(1), xp=np)),
+        rows=max(rows, count_chunk_rows(mlp.sizes)),  # the scores are computed in chunks
+        dtype_name=backend.dtype_name,
+    )
+    return explain_shortage(
+        "the run",
+        needs,
+        free,
+        backend=backend,
+        fewer_rows="fewer rows" if backend.dtype_name == "float32" else "fewer rows, or --dtype float32",
+        smaller=f"--batch-size {max(1, rows // 4)}, or fewer --hidden units",
     )

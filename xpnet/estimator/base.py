@@ -1,6 +1,5 @@
 """The base class of the classifier and the regressor: fitting, prediction, saving and loading."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -23,6 +22,7 @@ from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
+from xpnet.estimator.failures import refuse_shortage, restore_on_failure
 from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, make_place_error, read_sample
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
@@ -39,30 +39,14 @@ from xpnet.estimator.stochastic import minimize_in_batches
 from xpnet.estimator.validation import Validation, read_held_out, take_rows
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS
-from xpnet.training.scores import forward_in_chunks
+from xpnet.training.scores import PlacedRows, forward_in_chunks
 
-__all__ = ["BaseMLP", "has_partial_fit", "restore_on_failure"]
+__all__ = ["BaseMLP", "has_partial_fit"]
 
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
     "preprocessed."
 )
-
-
-def restore_on_failure(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a fit method to leave the estimator unchanged if it raises an exception."""
-
-    @functools.wraps(fit)
-    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = vars(self).copy()
-        try:
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-
-    return wrapper
 
 
 def has_partial_fit(estimator: Any) -> bool:
@@ -110,6 +94,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     }
     _run: Run | None = None
 
+    @refuse_shortage
     @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -131,6 +116,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             ValueError: if the data or the parameters are invalid; or if `device` is None and y, sample_weight
                 or validation_data is of another library or on another device than X. The estimator is then
                 left unchanged.
+            OutOfMemoryError: if the device does not have enough memory, likewise.
         """
         return self._fit(X, y, sample_weight, validation_data)
 
@@ -160,9 +146,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         finally:
             tasks.close()
         xp: Any = given.backend.xp
-        if not bool(xp.all(xp.isfinite(theta))):
-            raise ValueError(_NOT_FINITE)
-        layers = layout.split(theta, xp=xp)
+        with given.backend.as_current():
+            if not bool(xp.all(xp.isfinite(theta))):
+                raise ValueError(_NOT_FINITE)
+            layers = layout.split(theta, xp=xp)
         self.coefs_, self.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
         tasks.finish()
         return self
@@ -219,8 +206,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(sizes)
+        # They stay on the host. Training has its own copy on the device.
         self.coefs_, self.intercepts_ = (
-            [backend.asarray(array) for array in arrays]
+            [array.astype(backend.dtype_name) for array in arrays]
             for arrays in draw_parameters(sizes, self.activation, self._random_state)
         )
 
@@ -257,7 +245,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if given.weight is not None:
             data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
         if self.solver == "lbfgs":
-            total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
+            with backend.as_current():
+                total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
             mlp = make_lbfgs_network(self, sizes, total)
             return minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
         mlp = make_network(self, sizes, backend)
@@ -284,11 +273,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             )
         xp: Any = backend.xp
         source = backend_of(self.coefs_[0])
-        weights, biases = (
-            [xp.astype(backend.bring(array, source), backend.dtype) for array in arrays]
-            for arrays in (self.coefs_, self.intercepts_)
-        )
-        return MLP(sizes).layout.join(weights, biases, xp=xp)
+        with backend.as_current():
+            weights, biases = (
+                [xp.astype(backend.bring(array, source), backend.dtype) for array in arrays]
+                for arrays in (self.coefs_, self.intercepts_)
+            )
+            return MLP(sizes).layout.join(weights, biases, xp=xp)
 
     def _hold_out(
         self, given: Sample, Y: Array, validation_data: Any
@@ -314,39 +304,50 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             )
         xp: Any = given.backend.xp
         there = given.backend.asarray(held)
-        weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
-        if weight is not None:
-            check_some_weight(weight, given.backend)
-            check_some_weight(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
         y = take_rows(given.y, given.y_home.asarray(held), given.y_home)
-        Y = xp.take(Y, there, axis=0)
+        with given.backend.as_current():
+            weight = None if given.weight is None else xp.take(given.weight, there, axis=0)
+            if weight is not None:
+                check_some_weight(weight, given.backend)
+                check_some_weight(xp.take(given.weight, given.backend.asarray(rows), axis=0), given.backend)
+            Y = xp.take(Y, there, axis=0)
         return rows, Validation(given.X, Y, y, weight, there, given.y_home, given.backend)
 
     def _apply(self, function: Callable[[Any, Any], Array], inputs: Inputs) -> Array:
         """Return function(z, xp) of the last layer's z (n, n_outputs), on the backend of X.
 
-        The function is called with one chunk of rows at a time.
+        The function is called with one chunk of rows at a time. So X, and the result, may be larger than the
+        memory of the device if they are on the host.
         """
         X, home, backend = inputs
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
         sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
-        if self._run is not None:
-            if not issparse(X) and (problem := self._run.scaling.find_problem(X, xp=backend.xp)):
-                warnings.warn(problem, stacklevel=3)
-            X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
+        # On a GPU nothing is read, so that the prediction does not wait for the device.
+        if self._run is not None and not issparse(X) and not home.is_on_gpu:
+            problem = self._run.scaling.find_problem(X, xp=home.xp)
+            if problem is not None:
+                warnings.warn(problem, stacklevel=4)
+        if home.place != backend.place:
+            X = PlacedRows(X, home, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         xp: Any = backend.xp
-        chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
-        found = [function(z, xp) for _, z in chunks]
-        return home.bring(found[0] if len(found) == 1 else xp.concat(found), backend)
+        with backend.as_current():
+            if self._run is not None:
+                X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
+            chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
+            found = [home.bring(function(z, xp), backend) for _, z in chunks]
+        if len(found) == 1:
+            return found[0]
+        with home.as_current():
+            return home.xp.concat(found)
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays to a device or to another array library.
 
         Args:
             device: a device ("cpu", "cuda", "cuda:1"), a library ("torch", "torch:cpu"), or the namespace of
-                a library. A device alone keeps the current library if it has that device.
+                a library. "cuda" is "cuda:0". A device alone keeps the current library if it has that device.
 
         Returns:
             The estimator itself, which is modified in place.

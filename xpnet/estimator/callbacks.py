@@ -51,8 +51,7 @@ class Tasks:
             return False
 
         def make_attributes() -> dict[str, Any]:
-            xp: Any = self._backend.xp
-            layers = self._layout.split(xp.asarray(theta, copy=True), xp=xp)
+            layers = self._layout.split(self._backend.copy(theta), xp=self._backend.xp)
             return {"coefs_": [W for W, _ in layers], "intercepts_": [b for _, b in layers]}
 
         return bool(

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, to_host
-from xpnet.estimator.base import BaseMLP, has_partial_fit, restore_on_failure
+from xpnet.estimator.base import BaseMLP, has_partial_fit
+from xpnet.estimator.failures import refuse_shortage, restore_on_failure
 from xpnet.estimator.inputs import (
     Sample,
     bring_to,
@@ -38,6 +39,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
     the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+
+    `fit` checks that all values are finite. So do the predictions, except for an X that is on a GPU, because
+    they do not wait for the device: a row with NaN then has NaN probabilities, and its class is arbitrary.
 
     The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
     results for the same `random_state`. The list below describes the extensions and repeats some parameters
@@ -73,8 +77,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scoring: name of a scikit-learn scorer, or a scorer, for the validation scores. It is evaluated on
             the CPU. None uses the accuracy.
         device: where to compute. None uses the library and the device of X. "cpu", "cuda", "cuda:1" or a
-            library ("torch", "torch:cpu") moves the data there, and predictions back. Moving float64 to JAX
-            enables its 64-bit mode for the whole process.
+            library ("torch", "torch:cpu") moves the data there, and predictions back. "cuda" is "cuda:0",
+            whichever device is the current one. Moving float64 to JAX enables its 64-bit mode for the whole
+            process.
 
     Attributes:
         classes_: (n_classes,) class labels in ascending order, on the device of X. Text labels are a NumPy
@@ -142,6 +147,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @available_if(has_partial_fit)
+    @refuse_shortage
     @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -177,12 +183,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         return self._fit(X, y, sample_weight, incremental=True)
 
+    @refuse_shortage
     def predict(self, X: Any) -> Any:
         """Return the predicted labels (n,), or a matrix (n, n_labels) of 0 and 1, on the device of X."""
         inputs = read_X(self, X, "predict")
         labels = self._labels
         return labels.name_classes(self._apply(labels.choose_classes, inputs), inputs.home)
 
+    @refuse_shortage
     def predict_proba(self, X: Any) -> Any:
         """Return the class probabilities (n, n_classes), on the device of X, in the dtype of `coefs_`."""
 
@@ -192,6 +200,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         return self._apply(compute_probabilities, read_X(self, X, "predict_proba"))
 
+    @refuse_shortage
     def predict_log_proba(self, X: Any) -> Any:
         """Return the log-probabilities (n, n_classes). They are finite even if a probability rounds to 0."""
 
@@ -204,6 +213,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         return self._apply(compute_logarithms, read_X(self, X, "predict_log_proba"))
 
+    @refuse_shortage
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the (weighted) mean accuracy. A multi-label row is correct if all its labels are."""
         if is_on_host(X):
@@ -218,19 +228,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
         y = flatten(read_targets(self, y, home)[0], home)
         check_consistent_length(inputs.X, y)
-        if y.dtype != predicted.dtype:
-            y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
-        right = predicted == y
-        right = xp.all(right, axis=1) if right.ndim == 2 else right
-        weight = check_weight(self, sample_weight, inputs.X, home)
-        return accuracy(right, weight, dtype=home.dtype, xp=xp)
-
-    @property
-    def _labels(self) -> Labels:
-        return Labels(self._target_kind, self.classes_, self._sparse_target)
+        with home.as_current():
+            if y.dtype != predicted.dtype:
+                y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
+            right = predicted == y
+            right = xp.all(right, axis=1) if right.ndim == 2 else right
+            weight = check_weight(self, sample_weight, inputs.X, home)
+            return accuracy(right, weight, dtype=home.dtype, xp=xp)
 
     def _set_labels(self, labels: Labels) -> None:
-        self._target_kind, self.classes_, self._sparse_target = labels.kind, labels.classes, labels.is_sparse
+        self._labels, self.classes_ = labels, labels.classes
 
     def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
         y = flatten(given.y, given.y_home)
@@ -249,33 +256,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"{np.asarray(there)}."
                 )
         labels = self._labels
-        if self._target_kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
+        if labels.kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
             raise ValueError(
                 f"expected y of shape (n, {labels.n_outputs}), with a column for each label, got {y.shape}"
             )
         self.n_outputs_ = labels.n_outputs
-        self.out_activation_ = "softmax" if self._target_kind == "multiclass" else "logistic"
+        self.out_activation_ = "softmax" if labels.kind == "multiclass" else "logistic"
         return y, self._make_targets(y, given.y_home, given.backend)
 
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         Y = self._labels.make_targets(y, home, backend)
         if self.label_smoothing and self.out_activation_ == "logistic":
-            Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
+            with backend.as_current():
+                Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
         return Y
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:
         """Return the sample weights (n,) multiplied with the class weights, or None."""
         if self.class_weight is None:
             return given.weight
-        if self._target_kind == MULTILABEL:
+        if self._labels.kind == MULTILABEL:
             raise ValueError("class_weight does not support multi-label targets: pass sample_weight instead")
         labels = self._labels
         xp: Any = given.backend.xp
         indices = given.backend.bring(labels.find_indices(y, given.y_home), given.y_home)
         known = labels.list_classes()
         if self.class_weight == "balanced":
-            counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
-            weights = given.X.shape[0] / (len(known) * counts)
+            with given.backend.as_current():
+                counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
+                weights = given.X.shape[0] / (len(known) * counts)
         else:
             unknown = [name for name in self.class_weight if name not in known]
             if unknown:
@@ -286,12 +295,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"class_weight: expected finite numbers of at least 0, got {self.class_weight}"
                 )
             weights = given.backend.asarray(numbers)
-        weight = xp.take(weights, indices, axis=0)
-        return weight if given.weight is None else weight * given.weight
+        with given.backend.as_current():
+            weight = xp.take(weights, indices, axis=0)
+            return weight if given.weight is None else weight * given.weight
 
     def _find_strata(self, y: Any, home: Backend) -> Any:
         """Return the class indices to stratify the validation split by, on the host, or None."""
-        if self._target_kind == MULTILABEL:
+        if self._labels.kind == MULTILABEL:
             return None
         indices = home.to_numpy(self._labels.find_indices(y, home))
         return indices.astype(bool).reshape(-1, 1) if self.n_outputs_ == 1 else indices

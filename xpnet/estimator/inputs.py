@@ -49,10 +49,10 @@ __all__ = [
 
 
 class Inputs(NamedTuple):
-    """The checked X of a method.
+    """The checked X of a prediction.
 
     Attributes:
-        X: (n, features) on `backend`, or a sparse matrix.
+        X: (n, features) on `home`, or a sparse matrix.
         home: the backend of the X that was passed, in its floating dtype. Results are returned on it.
         backend: the backend that computes.
     """
@@ -66,7 +66,8 @@ class Sample(NamedTuple):
     """The checked arguments of a fit.
 
     Attributes:
-        X, home, backend: as in `Inputs`.
+        X: (n, features) on `backend`, or a sparse matrix.
+        home, backend: as in `Inputs`.
         y: the targets as the user passed them, on `y_home`.
         weight: (n,) on `backend`, in the dtype of X, or None.
         y_home: `home`, or NumPy for text labels.
@@ -153,7 +154,9 @@ def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bo
 
 
 def read_X(estimator: Any, X: Any, method: str) -> Inputs:
-    """Check the X of a prediction and move it to the backend of the fitted arrays.
+    """Check the X of a prediction.
+
+    X on a GPU is not checked for NaN and infinity: the host would have to wait for the device.
 
     Raises:
         ValueError: as scikit-learn's estimators; or if X is of another library or on another device than the
@@ -172,14 +175,14 @@ def read_X(estimator: Any, X: Any, method: str) -> Inputs:
         X = validate_data(estimator, X, accept_sparse="csr", reset=False)
         home = _find_home(X)
     else:
-        X, home = _check_on_device(estimator, X, reset=False)
+        X, home = _check_on_device(estimator, X, reset=False, predicts=True)
         if backend.place != home.place and estimator.device is None:
             raise make_place_error(estimator, method, backend.place, home.place)
     if backend.name == home.name == "numpy":
         return Inputs(X, home, home)
     if issparse(X):
         raise _make_sparse_error(backend.name)
-    return Inputs(backend.bring(X, home), home, backend)
+    return Inputs(X, home, backend)
 
 
 def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
@@ -201,7 +204,7 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight is None:
         return None
     if home.name == "numpy":
-        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X)
+        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
@@ -212,13 +215,15 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _check_values(weight, home, "sample_weight", estimator, ensure_2d=False)
-    return check_some_weight(home.xp.astype(weight, home.dtype), home)
+    with home.as_current():
+        return check_some_weight(home.xp.astype(weight, home.dtype), home)
 
 
 def check_some_weight(weight: Any, backend: Backend) -> Any:
     """Return the weights, or None. Raise ValueError, as scikit-learn does, if all of them are 0."""
-    if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    with backend.as_current():
+        if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
+            raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
 
 
@@ -263,13 +268,15 @@ def _find_home(X: Any) -> Backend:
     return replace(backend, xp=cast(Namespace, HostNamespace()))
 
 
-def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backend]:
+def _check_on_device(estimator: Any, X: Any, *, reset: bool, predicts: bool = False) -> tuple[Any, Backend]:
     """Return X, an array of a library other than NumPy, as floating point, and its backend."""
     home = backend_of(X)
     X = home.detach(X)
     xp: Any = home.xp
     if xp.isdtype(X.dtype, ("integral", "bool")) and home.promotes:
-        X = xp.astype(X, xp.asarray(1.0, device=home.device).dtype)
+        dtype = xp.__array_namespace_info__().default_dtypes(device=home.device)["real floating"]
+        with home.as_current():
+            X = xp.astype(X, dtype)
         home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
         X.dtype, "complex floating"
@@ -278,17 +285,25 @@ def _check_on_device(estimator: Any, X: Any, *, reset: bool) -> tuple[Any, Backe
             f"X is {X.dtype}, expected float32 or float64: {home.name} does not define which of the two it "
             "converts to, so convert X"
         )
-    _check_values(X, home, "X", estimator)
+    _check_values(X, home, "X", estimator, reads=not (predicts and home.is_on_gpu))
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     return X, home
 
 
-def _check_values(x: Any, home: Backend, name: str, estimator: Any, *, ensure_2d: bool = True) -> None:
-    """Raise scikit-learn's ValueError unless x is finite, not empty and of the right number of dimensions."""
+def _check_values(
+    x: Any, home: Backend, name: str, estimator: Any, *, ensure_2d: bool = True, reads: bool = True
+) -> None:
+    """Raise scikit-learn's ValueError unless x is finite, not empty and of the right number of dimensions.
+
+    Args:
+        reads: whether to check that x is finite, which waits for the device.
+    """
     xp: Any = home.xp
     is_sound = x.ndim == 2 or (not ensure_2d and x.ndim == 1)
     if is_sound and (0 not in x.shape) and xp.isdtype(x.dtype, "real floating"):
-        with np.errstate(over="ignore", invalid="ignore"):
+        if not reads:
+            return
+        with home.as_current(), np.errstate(over="ignore", invalid="ignore"):
             is_sound = math.isfinite(float(xp.sum(x)))
     elif 0 in x.shape or xp.isdtype(x.dtype, "complex floating"):
         is_sound = False

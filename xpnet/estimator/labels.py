@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
-from xpnet.estimator.inputs import is_text
+from xpnet.estimator.inputs import is_on_host, is_text
 
 __all__ = ["MULTILABEL", "Labels", "flatten"]
 
@@ -45,11 +46,12 @@ class Labels:
 
     def find_indices(self, y: Any, home: Backend) -> Any:
         """Return the index (n,) of each label among the classes, on `home`, the backend of y."""
-        classes: Any = home.bring(self.classes, backend_of(self.classes))
+        classes = self._bring_classes(home)
         if home.name == "numpy":
             return np.searchsorted(classes, y)
         xp: Any = home.xp
-        return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
+        with home.as_current():
+            return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
 
     def make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         """Return the targets of the network on `backend`, for labels y on `home`.
@@ -57,21 +59,26 @@ class Labels:
         They are (n, n_outputs) of 0 and 1, or class indices (n,) for more than two classes. One-hot rows
         would take more memory than an X with few features.
         """
-        xp: Any = backend.xp
+        xp: Any = home.xp
         if self.kind == MULTILABEL:
             dense = y.toarray() if issparse(y) else y
-            return xp.astype(backend.bring(dense, home), backend.dtype)  # type: ignore[no-any-return]
-        indices = backend.bring(self.find_indices(y, home), home)
+            with home.as_current():
+                Y = xp.astype(dense, getattr(xp, backend.dtype_name))
+            return backend.bring(Y, home)
+        Y = backend.bring(self.find_indices(y, home), home)
         if self.kind == "binary":
-            indices = xp.astype(xp.reshape(indices, (-1, 1)), backend.dtype)
-        return indices
+            xp = backend.xp
+            with backend.as_current():
+                Y = xp.astype(xp.reshape(Y, (-1, 1)), backend.dtype)
+        return Y  # type: ignore[no-any-return]
 
     def choose_classes(self, z: Any, xp: Any) -> Array:
         """Return the indices (n,) of the most probable classes, or a matrix (n, n_outputs) of 0 and 1."""
         if self.kind == MULTILABEL:
-            chosen = xp.astype(z > 0.0, xp.asarray(1).dtype)
+            integer = xp.__array_namespace_info__().default_dtypes()["integral"]
+            chosen = xp.astype(z > 0.0, integer)
         elif z.shape[1] == 1:
-            chosen = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.asarray(1).dtype) * (self.classes.shape[0] - 1)
+            chosen = xp.astype(xp.reshape(z > 0.0, (-1,)), xp.int32) * (self.classes.shape[0] - 1)
         else:
             chosen = xp.argmax(z, axis=1)
         return chosen  # type: ignore[no-any-return]
@@ -80,21 +87,33 @@ class Labels:
         """Return the labels for the result of `choose_classes`, on `home`."""
         if self.kind == MULTILABEL:
             return csr_matrix(chosen) if self.is_sparse else chosen
-        source = backend_of(self.classes)
-        if source.name == "numpy" and is_text(self.classes):
+        if is_on_host(self.classes) and is_text(self.classes):
             return self.classes[home.to_numpy(chosen)]
-        return home.xp.take(home.bring(self.classes, source), chosen, axis=0)
+        with home.as_current():
+            return home.xp.take(self._bring_classes(home), chosen, axis=0)
+
+    def _bring_classes(self, home: Backend) -> Any:
+        """Return the classes on `home`. Later calls return the same array."""
+        if home.place not in self._copies:
+            self._copies[home.place] = home.bring(self.classes, backend_of(self.classes))
+        return self._copies[home.place]
+
+    @cached_property
+    def _copies(self) -> dict[tuple[str, str], Any]:
+        return {}
 
     @classmethod
     def of(cls, y: Any, home: Backend) -> "Labels":
         """Return the labels of a target on `home`. Raise scikit-learn's ValueError if it has none."""
         if home.name != "numpy":
             xp: Any = home.xp
-            if y.ndim == 1 and not (xp.isdtype(y.dtype, "real floating") and bool(xp.any(y != xp.round(y)))):
-                classes = xp.unique_values(y)
-                return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
-            if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
-                return cls(MULTILABEL, xp.arange(y.shape[1], device=home.device))
+            with home.as_current():
+                is_floating = xp.isdtype(y.dtype, "real floating")
+                if y.ndim == 1 and not (is_floating and bool(xp.any(y != xp.round(y)))):
+                    classes = xp.unique_values(y)
+                    return cls("binary" if classes.shape[0] <= 2 else "multiclass", classes)
+                if y.ndim == 2 and (xp.isdtype(y.dtype, "bool") or not bool(xp.any((y != 0) & (y != 1)))):
+                    return cls(MULTILABEL, xp.arange(y.shape[1], device=home.device))
             y = home.to_numpy(y)
         binarizer = LabelBinarizer().fit(y)
         return cls(binarizer.y_type_, binarizer.classes_, binarizer.sparse_input_)
@@ -107,7 +126,8 @@ class Labels:
             found = Labels(self.kind, unique_labels(y))
         else:
             xp: Any = home.xp
-            found = Labels(self.kind, xp.unique_values(y))
+            with home.as_current():
+                found = Labels(self.kind, xp.unique_values(y))
         there, known = found.list_classes(), self.list_classes()
         return there, set(there) - set(known), set(known) - set(there)
 

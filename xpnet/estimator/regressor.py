@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.estimator.base import BaseMLP, has_partial_fit, restore_on_failure
+from xpnet.estimator.base import BaseMLP, has_partial_fit
+from xpnet.estimator.failures import refuse_shortage, restore_on_failure
 from xpnet.estimator.inputs import (
     Inputs,
     Sample,
@@ -39,7 +40,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer Perceptron regressor with the interface of scikit-learn.
 
     It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
-    the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+    the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well. The
+    predictions for an X on a GPU do not check it, so a row with NaN has a prediction of NaN.
 
     The parameters, attributes and defaults are those of `sklearn.neural_network.MLPRegressor`. So are the
     results for the same `random_state`. The extensions are described in `MLPClassifier`, except for those
@@ -102,6 +104,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.__dict__.update((name, value) for name, value in locals().items() if name != "self")
 
     @available_if(has_partial_fit)
+    @refuse_shortage
     @restore_on_failure
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
@@ -121,6 +124,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
+    @refuse_shortage
     def predict(self, X: Any) -> Any:
         """Return the predicted values (n,) or (n, n_outputs), on the device of X."""
         inputs = read_X(self, X, "predict")
@@ -135,6 +139,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             y = unscale(y, self._run.target_scaling, inputs.home)
         return y
 
+    @refuse_shortage
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R², the mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - ȳ)²."""
         if is_on_host(X):
@@ -152,7 +157,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             shown = Y[:, 0] if Y.shape[1] == 1 else Y
             return float(r2_score(home.to_numpy(y), home.to_numpy(shown)))
         weight = check_weight(self, sample_weight, inputs.X, home)
-        return r2(xp.astype(xp.reshape(y, (n, -1)), Y.dtype), Y, weight, xp=xp)
+        with home.as_current():
+            return r2(xp.astype(xp.reshape(y, (n, -1)), Y.dtype), Y, weight, xp=xp)
 
     def _read_targets(self, given: Sample, *, incremental: bool) -> tuple[Any, Array]:
         y = flatten(given.y, given.y_home)
@@ -164,10 +170,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y, Y
 
     def _make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
-        xp: Any = backend.xp
-        Y: Any = xp.reshape(xp.astype(backend.bring(y, home), backend.dtype), (y.shape[0], -1))
-        if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
-            raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
+        xp: Any = home.xp
+        with home.as_current():  # and not after the move: the device that computes may lack float64
+            Y = xp.astype(y, getattr(xp, backend.dtype_name))
+        xp = backend.xp
+        Y = xp.reshape(backend.bring(Y, home), (y.shape[0], -1))
+        with backend.as_current():
+            if self.loss == "poisson" and bool(xp.any(Y < 0.0)):
+                raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
         return Y  # type: ignore[no-any-return]
 
     def _weigh_classes(self, given: Sample, y: Any) -> Any:

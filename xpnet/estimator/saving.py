@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from xpnet.backends import to_host
 from xpnet.errors import InputError
+from xpnet.estimator.labels import Labels
 from xpnet.estimator.objective import find_loss
 from xpnet.estimator.scaling import Run
 from xpnet.maths.mlp import MLP
@@ -22,7 +23,7 @@ __all__ = ["load_estimator", "save_estimator"]
 _PLAIN = (
     *("n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_"),
     *("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_"),
-    *("_no_improvement_count", "_target_kind", "_sparse_target"),
+    "_no_improvement_count",
 )
 
 
@@ -41,6 +42,9 @@ def save_estimator(path: Path, estimator: Any) -> None:
         "parameters": parameters,
         "fitted": {name: _encode(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
     }
+    if hasattr(estimator, "classes_"):
+        labels = estimator._labels
+        about["fitted"] |= {"_target_kind": labels.kind, "_sparse_target": labels.is_sparse}
     if hasattr(estimator, "feature_names_in_"):
         about["feature_names"] = estimator.feature_names_in_.tolist()
     weights, biases = ([to_host(x) for x in arrays] for arrays in (estimator.coefs_, estimator.intercepts_))
@@ -58,8 +62,8 @@ def save_estimator(path: Path, estimator: Any) -> None:
     save_model(path, model if run is None else replace(model, **run._asdict()))
 
 
-def load_estimator(path: Path, kind: type) -> Any:
-    """Load a model that `save_estimator` or `xpnet train` wrote, as an instance of the class `kind`.
+def load_estimator(path: Path, cls: type) -> Any:
+    """Load a model that `save_estimator` or `xpnet train` wrote, as an instance of `cls`.
 
     Raises:
         InputError: if the file does not exist, is truncated, was modified after it was written, or contains
@@ -67,24 +71,26 @@ def load_estimator(path: Path, kind: type) -> Any:
     """
     model = load_model(path)
     about = model.estimator or _describe_run(model)
-    if about["name"] not in {base.__name__ for base in kind.__mro__}:
+    if about["name"] not in {base.__name__ for base in cls.__mro__}:
         raise InputError(
-            f"{path}: expected a model of {kind.__name__}, found one of {about['name']}: "
+            f"{path}: expected a model of {cls.__name__}, found one of {about['name']}: "
             f"load it with {about['name']}.load"
         )
     if model.unfinished is not None:
         done, planned = model.unfinished
         warnings.warn(f"{path}: the run is unfinished, {done:,} of {planned:,} epochs", stacklevel=3)
-    estimator = kind(**{name: _decode(value) for name, value in about["parameters"].items()})
+    estimator = cls(**{name: _decode(value) for name, value in about["parameters"].items()})
     estimator._random_state = check_random_state(estimator.random_state)
     layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)
     estimator.coefs_, estimator.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
-    for name, value in about["fitted"].items():
+    fitted = dict(about["fitted"])
+    if model.classes is not None:
+        kind, is_sparse = fitted.pop("_target_kind"), fitted.pop("_sparse_target")
+        estimator._set_labels(Labels(kind, model.classes, is_sparse))
+    for name, value in fitted.items():
         setattr(estimator, name, value)
     if "feature_names" in about:
         estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)
-    if model.classes is not None:
-        estimator.classes_ = model.classes
     if model.scaling is not None:
         estimator._run = Run(model.scaling, model.target_scaling, model.picture, model.columns)
     return estimator

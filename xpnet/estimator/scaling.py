@@ -51,8 +51,9 @@ class ScaledRows:
 
 def unscale(Y: Any, scaling: Scaling, backend: Backend) -> Any:
     """Convert outputs of the network Y (n, outputs) to unscaled targets, in the dtype of Y."""
-    shift, factor = _place(scaling, Y, backend)
-    return Y / factor + shift
+    with backend.as_current():
+        shift, factor = _place(scaling, Y, backend)
+        return Y / factor + shift
 
 
 def _place(scaling: Scaling, like: Any, backend: Backend) -> list[Any]:

@@ -123,13 +123,18 @@ def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -
     """Return the solver state of the previous fit if the optimizer is the same, else a new one."""
     xp: Any = backend.xp
     optimizer = _make_optimizer(estimator)
-    fresh = SolverState(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
-    old = getattr(estimator, "_optimizer", None)
-    if old is None or type(old.optimizer) is not type(optimizer) or len(old.moments) != len(fresh.moments):
-        return fresh
-    moments = tuple(
-        xp.asarray(backend.bring(m, backend_of(m)), dtype=backend.dtype, copy=True) for m in old.moments
-    )
+    with backend.as_current():
+        fresh = SolverState(optimizer, optimizer.init(theta, xp=xp), 0, estimator.learning_rate_init)
+        old = getattr(estimator, "_optimizer", None)
+        if (
+            old is None
+            or type(old.optimizer) is not type(optimizer)
+            or len(old.moments) != len(fresh.moments)
+        ):
+            return fresh
+        moments = tuple(
+            xp.asarray(backend.bring(m, backend_of(m)), dtype=backend.dtype, copy=True) for m in old.moments
+        )
     rate = old.learning_rate if incremental else estimator.learning_rate_init
     return SolverState(optimizer, moments, old.step, rate)
 

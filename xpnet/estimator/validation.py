@@ -102,7 +102,8 @@ def read_held_out(estimator: Any, data: Any, given: Sample) -> Sample:
 
 def take_rows(x: Any, rows: Any, home: Backend) -> Any:
     """Return the rows of x, a sparse matrix or an array on `home`, that the index array `rows` selects."""
-    return x[rows] if home.name == "numpy" else home.xp.take(x, rows, axis=0)
+    with home.as_current():
+        return x[rows] if home.name == "numpy" else home.xp.take(x, rows, axis=0)
 
 
 def _is_right(estimator: Any, z: Any, Y: Any, xp: Any) -> Any:

@@ -214,21 +214,23 @@ def epochs(
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
         at_once = backend.steps_per_call if after_step is None else steps_at_once
         # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
-        with backend.as_current(), np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             while (i := state.batch) < len(rates):
                 last = i + 1
-                if in_chunks:
-                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
-                    state.theta, state.moments = compiled_update(
-                        state.theta, state.moments, g, steps.find_coefficients(i)
-                    )
-                    state.loss_sum = state.loss_sum + loss * n
-                else:
-                    last += min(backend.steps_per_call, at_once - state.step % at_once) - 1
-                    last = min(last, max(steps.n_whole, i + 1))
-                    state.theta, state.moments, state.loss_sum = compiled_step(
-                        (state.theta, state.moments, state.loss_sum), data, steps, i, last
-                    )
+                with backend.as_current():
+                    if in_chunks:
+                        loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                        state.theta, state.moments = compiled_update(
+                            state.theta, state.moments, g, steps.find_coefficients(i)
+                        )
+                        state.loss_sum = state.loss_sum + loss * n
+                    else:
+                        if i < steps.n_whole:
+                            n_steps = min(backend.steps_per_call, at_once - state.step % at_once)
+                            last = min(i + n_steps, steps.n_whole)
+                        state.theta, state.moments, state.loss_sum = compiled_step(
+                            (state.theta, state.moments, state.loss_sum), data, steps, i, last
+                        )
                 state.learning_rate = float(rates[last - 1])
                 state.step += last - i
                 state.batch = last

@@ -1,7 +1,7 @@
 """Prediction and evaluation, in chunks of rows to limit the memory."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,16 @@ from xpnet.backends import Backend
 from xpnet.data.batches import CHUNK, make_slices
 from xpnet.maths.mlp import MLP
 
-__all__ = ["Evaluation", "accuracy", "evaluate", "forward_in_chunks", "predict", "r2"]
+__all__ = [
+    "Evaluation",
+    "PlacedRows",
+    "accuracy",
+    "count_chunk_rows",
+    "evaluate",
+    "forward_in_chunks",
+    "predict",
+    "r2",
+]
 
 # Maximum number of elements of a layer's output, or of X, in a chunk: 8 MB in float32.
 _CHUNK_ELEMENTS = 2**21
@@ -25,6 +34,25 @@ class Evaluation(NamedTuple):
     score: float
 
 
+class PlacedRows:
+    """X (n, inputs) on `home` whose rows are copied to `backend` when they are indexed.
+
+    So only the current chunk is on the device.
+    """
+
+    def __init__(self, X: Any, home: Backend, backend: Backend) -> None:
+        self.X, self.home, self.backend = X, home, backend
+        self.shape: tuple[int, int] = X.shape
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.backend.bring(self.X[index], self.home)
+
+
+def count_chunk_rows(sizes: Sequence[int]) -> int:
+    """Return the maximum number of rows in a chunk, for a network with layers of `sizes` units."""
+    return max(1, min(CHUNK, _CHUNK_ELEMENTS // max(sizes)))
+
+
 def forward_in_chunks(
     mlp: MLP,
     layers: list[tuple[Array, Array]],
@@ -35,17 +63,24 @@ def forward_in_chunks(
 ) -> Iterator[tuple[slice, Array]]:
     """Yield (slice, z) for each chunk of rows, where z is the output of the last layer.
 
+    Iterate in the context `backend.as_current()`.
+
     Args:
         layers: (W, b) of every layer.
         X: (n, inputs). Each chunk is cast to the dtype of the parameters.
         rows: index array of the rows of X to use, or None for all rows.
     """
     xp: Any = backend.xp
-    size = max(1, min(CHUNK, _CHUNK_ELEMENTS // max(mlp.sizes)))
-    for chunk in make_slices(X.shape[0] if rows is None else rows.shape[0], size):
+
+    # A function, so that its rows are freed before the next ones are there.
+    def forward(chunk: slice) -> Array:
         part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
         part = xp.astype(part, layers[0][0].dtype, copy=False)
-        yield chunk, mlp.forward_layers(layers, part, xp=xp)[-1]
+        return mlp.forward_layers(layers, part, xp=xp)[-1]
+
+    n = X.shape[0] if rows is None else rows.shape[0]
+    for chunk in make_slices(n, count_chunk_rows(mlp.sizes)):
+        yield chunk, forward(chunk)
 
 
 def evaluate(
@@ -75,13 +110,13 @@ def evaluate(
     """
     xp: Any = backend.xp
     criterion, n = mlp.criterion, Y.shape[0]
-    column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
-    total_weight: Any = n if weight is None else xp.sum(weight)
     loss: Any = 0.0
     total_z: Any = 0.0
     tally: Any = 0.0  # total weight of the correct rows, or the squared residuals of each output
     # A network that diverged has a loss of infinity or NaN; NumPy need not warn as well.
-    with np.errstate(all="ignore"):
+    with backend.as_current(), np.errstate(all="ignore"):
+        column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
+        total_weight: Any = n if weight is None else xp.sum(weight)
         layers = mlp.layout.split(theta, xp=xp)
         for chunk, z in forward_in_chunks(mlp, layers, X, rows=rows, backend=backend):
             Y_chunk: Any = Y[chunk, ...]
@@ -94,27 +129,31 @@ def evaluate(
             else:
                 residual = criterion.predict(z, xp=xp) - Y_chunk
                 tally = tally + xp.sum(w * residual * residual, axis=0)
-        if not math.isfinite(float(total_z)):
-            return Evaluation(float(loss), math.nan)
-        score = (
-            float(tally) / float(total_weight) if mlp.classifies else _score_residuals(tally, Y, column, xp)
-        )
-    return Evaluation(float(loss), score)
+        if not mlp.classifies:
+            tally = _sum_unexplained(tally, Y, column, xp)
+        # One array, because each read waits for the device.
+        numbers = [loss, total_z, tally] if weight is None else [loss, total_z, tally, total_weight]
+        read = backend.to_numpy(xp.concat([xp.reshape(number, (1,)) for number in numbers]))
+        loss, total_z, tally, *weights = map(float, read)
+    if not math.isfinite(total_z):
+        return Evaluation(loss, math.nan)
+    return Evaluation(loss, tally / (weights or [n])[0] if mlp.classifies else 1.0 - tally / Y.shape[1])
 
 
-def predict(mlp: MLP, theta: Array, X: Array, *, backend: Backend) -> NDArray[Any]:
-    """Return the predictions for X (n, inputs), on the host.
+def predict(mlp: MLP, theta: Array, X: Any, *, backend: Backend) -> NDArray[Any]:
+    """Return the predictions for X (n, inputs) or `PlacedRows`, on the host.
 
     They are class probabilities (n, classes), or numbers (n, outputs) for regression. A single logistic
     output p gives the probabilities (1 - p, p) of two classes.
     """
-    layers = mlp.layout.split(theta, xp=backend.xp)
-    y = np.concatenate(
-        [
-            backend.to_numpy(mlp.criterion.predict(z, xp=backend.xp))
-            for _, z in forward_in_chunks(mlp, layers, X, backend=backend)
-        ]
-    )
+    with backend.as_current():
+        layers = mlp.layout.split(theta, xp=backend.xp)
+        y = np.concatenate(
+            [
+                backend.to_numpy(mlp.criterion.predict(z, xp=backend.xp))
+                for _, z in forward_in_chunks(mlp, layers, X, backend=backend)
+            ]
+        )
     return np.hstack([1.0 - y, y]) if mlp.classifies and y.shape[1] == 1 else y
 
 
@@ -139,11 +178,17 @@ def r2(Y: Any, predicted: Any, weight: Any, *, xp: Any) -> float:
     column: Any = None if weight is None else xp.reshape(weight, (-1, 1))
     residual = Y - predicted
     w = 1.0 if column is None else column
-    return _score_residuals(xp.sum(w * residual * residual, axis=0), Y, column, xp)
+    unexplained = _sum_unexplained(xp.sum(w * residual * residual, axis=0), Y, column, xp)
+    return 1.0 - float(unexplained) / int(Y.shape[1])
 
 
-def _score_residuals(residuals: Any, Y: Any, weight: Any, xp: Any) -> float:
-    """Return R², given the weighted sum of squared residuals of each output, `residuals` (outputs,)."""
+def _sum_unexplained(residuals: Any, Y: Any, weight: Any, xp: Any) -> Any:
+    """Return Σ (1 - R²) over the outputs, 0-d.
+
+    Args:
+        residuals: (outputs,) the weighted sums of squared residuals.
+        weight: (n, 1) or None.
+    """
     w = 1.0 if weight is None else weight
     total = Y.shape[0] if weight is None else xp.sum(weight)
     centred = Y - xp.sum(w * Y, axis=0) / total
@@ -152,7 +197,7 @@ def _score_residuals(residuals: Any, Y: Any, weight: Any, xp: Any) -> float:
     unexplained = xp.where(
         is_constant, xp.astype(residuals > 0.0, Y.dtype), residuals / xp.where(is_constant, 1.0, spread)
     )
-    return 1.0 - float(xp.sum(unexplained)) / int(Y.shape[1])
+    return xp.sum(unexplained)
 
 
 def _is_right(z: Any, Y: Any, xp: Any) -> Array:

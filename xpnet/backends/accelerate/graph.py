@@ -220,9 +220,14 @@ class CuPyCapture:
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        with self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
-            self.xp.use(self.stream)
-            yield
+        before = self.cupy.cuda.get_current_stream()
+        self.stream.use()  # leaving `with self.stream` would forget a stream that the caller set with `use`
+        try:
+            with self.cupy.cuda.using_allocator(self.pool.malloc):
+                self.xp.use(self.stream)
+                yield
+        finally:
+            before.use()
 
 
 class TorchCapture:

@@ -18,7 +18,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from xpnet.command.formats import format_percent
-from xpnet.command.options import DEPENDENTS, NEUTRAL, Options, update_names
+from xpnet.command.options import NEUTRAL, Options, override, update_names
 from xpnet.data.loading import NAMES
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import LOSSES
@@ -97,8 +97,7 @@ class Recipe:
         Raises:
             InputError: the recipe's data file does not exist, or `Options` raises it.
         """
-        dropped = {name for owner in given for name in DEPENDENTS.get(owner, ())}
-        options = Options.from_dict({k: v for k, v in self.options.items() if k not in dropped} | given)
+        options = Options.from_dict(override(self.options, given))
         if (
             "data" not in given
             and Path(options.data).suffix
