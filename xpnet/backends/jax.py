@@ -60,9 +60,9 @@ class Jax(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        from xpnet.backends.accelerate import ScannedStep
+        from xpnet.backends.accelerate import CompiledLoop
 
-        return ScannedStep(step, self)
+        return CompiledLoop(step, self)
 
     def count_free_bytes(self) -> int | None:
         if stats := self.device.memory_stats():
