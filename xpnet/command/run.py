@@ -157,6 +157,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 order=partial(shuffle, seed=options.seed),
                 clip_norm=options.clip_norm,
                 after_step=after_step,
+                steps_at_once=1 if article else options.checkpoint_every or backend.steps_per_call,
             )
             records = _watch(records, options, mlp, state, parts, backend)
             for record in records:

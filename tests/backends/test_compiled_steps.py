@@ -1,0 +1,162 @@
+"""The steps of PyTorch on the CPU and of JAX compute what the step as written computes on NumPy."""
+
+import numpy as np
+import pytest
+from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
+
+from xpnet import MLP, Adam
+from xpnet.backends import resolve
+from xpnet.backends.accelerate import CompiledLoop, Replay
+from xpnet.maths.losses import Loss
+from xpnet.maths.ops import ACTIVATIONS, identity
+from xpnet.maths.optimizers import SGD, RMSprop
+from xpnet.training import start
+
+LONG = {"n_epochs": 10}  # 40 steps, which are worth recording
+
+
+@pytest.fixture(params=["torch", "jax"])
+def fast(request):
+    pytest.importorskip(request.param)
+    return resolve("cpu", request.param, "float64")
+
+
+def compare(backend, mlp, optimizer, data, **options):
+    options = LONG | options
+    found = train(backend, mlp, optimizer, data, **options)
+    check(found, train(plain(), mlp, optimizer, data, **options))
+
+
+def test_the_steps_are_compiled_or_recorded(fast):
+    step = fast.compile_step(lambda *state, xp: xp, 40, 4)
+    assert isinstance(step, {"torch": Replay, "jax": CompiledLoop}[fast.name])
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_each_optimizer(optimizer, weighted, fast):
+    mlp = MLP((5, 7, 3), l2=0.1)
+    compare(fast, mlp, optimizer, problem(mlp, weighted), clip_norm=1.0)
+
+
+@pytest.mark.parametrize("batch_size", [5, None])
+def test_batches_of_one_size(batch_size, fast):
+    mlp = MLP((5, 7, 3))
+    compare(fast, mlp, Adam(), problem(mlp), batch_size=batch_size, n_epochs=40)
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES)
+def test_each_loss_and_activation(loss, fast):
+    mlp = MLP((5, *[4] * len(ACTIVATIONS), 3), list(ACTIVATIONS), ALL_LOSSES[loss], l2=0.1, l2_shared=True)
+    compare(fast, mlp, Adam(), problem(mlp))
+
+
+def test_label_smoothing_and_class_indices(fast):
+    mlp = MLP((5, 7, 3), label_smoothing=0.1)
+    X, Y = problem(mlp)
+    compare(fast, mlp, Adam(), (X, Y.argmax(axis=1)))
+
+
+def test_what_the_caller_puts_into_the_state_counts(fast):
+    def put_in(state):
+        if state.step == 2:
+            state.theta = 0.5 * state.theta
+        if state.step == 5:
+            state.moments = tuple(2.0 * m for m in state.moments)
+
+    mlp = MLP((5, 7, 3))
+    compare(fast, mlp, RMSprop(), problem(mlp), after_step=put_in)
+
+
+@pytest.mark.parametrize("steps_at_once", [1, 2, 3, 64])
+def test_steps_at_once(steps_at_once, fast):
+    seen = []
+    mlp = MLP((5, 7, 3))
+    options = {"after_step": lambda state: seen.append(state.step), "batch_size": 2, "n_epochs": 4}
+    compare(fast, mlp, Adam(), problem(mlp), steps_at_once=steps_at_once, **options)
+    seen = seen[: seen.index(40) + 1]  # without those of NumPy
+    multiples = range(steps_at_once, 41, steps_at_once)
+    assert set(seen) >= {*multiples, 10, 20, 30, 40}
+    if fast.name == "jax":
+        assert set(seen) == {*multiples, 10, 20, 30, 40}
+
+
+def test_an_epoch_resumed_in_its_middle(fast):
+    def stop(state):
+        if state.step == 6:
+            raise InterruptedError
+
+    mlp = MLP((5, 7, 3))
+    state = start(mlp.init(1), Adam(), backend=fast)
+    with pytest.raises(InterruptedError):
+        train(fast, mlp, Adam(), problem(mlp), state, after_step=stop, **LONG)
+    found = train(fast, mlp, Adam(), problem(mlp), state, **LONG)
+    expected = train(plain(), mlp, Adam(), problem(mlp), **LONG)
+    check(found[:-1], expected[:-1])
+
+
+def test_two_networks_in_turn(fast):
+    mlps = MLP((5, 7, 3)), MLP((5, 4, 4, 3), "tanh")
+    runs = [list(run(fast, mlp, Adam(), problem(mlp), **LONG)) for mlp in mlps]
+    in_turn = list(zip(*(run(fast, mlp, Adam(), problem(mlp), **LONG) for mlp in mlps), strict=True))
+    for one, other in zip(runs, zip(*in_turn, strict=True), strict=True):
+        check(one[-1], other[-1], rel=1e-12)
+
+
+class SortsParameters(SGD):
+    """An update that is not elementwise: JAX has to join the pieces."""
+
+    def update(self, theta, g, moments, coefficients, *, xp):
+        largest = xp.max(theta)
+        theta = xp.concat([theta[3:], theta[:3]]) * (1.0 - 1e-3 * largest)
+        return super().update(theta, g, moments, coefficients, xp=xp)
+
+
+def test_an_update_that_is_not_elementwise(fast):
+    mlp = MLP((5, 7, 3))
+    compare(fast, mlp, SortsParameters(0.9), problem(mlp))
+
+
+def test_a_loss_that_calls_the_library_itself_runs_as_written(fast):
+    def loss_and_grad(z, Y, weight, *, xp):
+        exp = __import__("torch" if fast.name == "torch" else "jax.numpy", fromlist=["exp"]).exp
+        dz = exp(0.1 * z) - Y
+        return xp.sum(dz * dz * weight), dz * weight
+
+    def the_same(z, Y, weight, *, xp):
+        dz = xp.exp(0.1 * z) - Y
+        return xp.sum(dz * dz * weight), dz * weight
+
+    found, expected = (
+        train(backend, mlp, Adam(), problem(mlp), **LONG)
+        for backend, function in ((fast, loss_and_grad), (plain(), the_same))
+        for mlp in [MLP((5, 7, 3), loss=Loss(function, identity, classifies=False))]
+    )
+    check(found, expected)
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), NewArrays()], ids=["in-place", "new-arrays"])
+def test_the_callers_tensors_are_trained_in_place(optimizer):
+    torch = pytest.importorskip("torch")
+    backend, mlp = resolve("cpu", "torch", "float64"), MLP((5, 7, 3))
+    state = start(mlp.init(1), optimizer, backend=backend)
+    first = state.theta
+    list(run(backend, mlp, optimizer, problem(mlp), state, **LONG))
+    assert isinstance(state.theta, torch.Tensor)
+    assert (state.theta is first) == (type(optimizer) is Adam)
+
+
+def test_tensors_that_are_views_or_need_gradients():
+    torch = pytest.importorskip("torch")
+    backend, mlp = resolve("cpu", "torch", "float64"), MLP((5, 7, 3))
+    X, Y = problem(mlp)
+    wide = torch.tensor(np.repeat(X, 2, axis=1), requires_grad=True)
+    state = start(mlp.init(1), Adam(), backend=backend)
+    *_, found = run(backend, mlp, Adam(), (X, Y), state, **LONG)
+    from xpnet import epochs
+
+    state = start(mlp.init(1), Adam(), backend=backend)
+    options = {"schedule": lambda t: 0.05 / t**0.25, "n_epochs": 10, "batch_size": 6, "backend": backend}
+    for _ in epochs(mlp, Adam(), state, wide[:, ::2].detach(), torch.tensor(Y), **options):
+        pass
+    assert state.theta.numpy() == pytest.approx(found[0], rel=1e-12)
