@@ -853,6 +853,7 @@ def test_data_that_does_not_fit_on_the_gpu_leaves_room_for_less(cupy_backend, tr
     X, y = rng.random((20_000, 100), np.float32), rng.integers(0, 3, 20_000)
     put(here, {"big.npz": {"X": X, "y": y}, "small.npz": {"X": X[:500], "y": y[:500]}})
     pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()  # those would be used beyond the limit
     before = pool.used_bytes()
     limit = 6 * 2**20
     pool.set_limit(size=before + limit)
