@@ -6,7 +6,7 @@ from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, 
 
 from xpnet import MLP, Adam
 from xpnet.backends import resolve
-from xpnet.backends.accelerate import CompiledLoop, Replay
+from xpnet.backends.accelerate import CompiledLoop, Replay, loop
 from xpnet.maths.losses import Loss
 from xpnet.maths.ops import ACTIVATIONS, identity
 from xpnet.maths.optimizers import SGD, RMSprop
@@ -115,6 +115,41 @@ class SortsParameters(SGD):
 def test_an_update_that_is_not_elementwise(fast):
     mlp = MLP((5, 7, 3))
     compare(fast, mlp, SortsParameters(0.9), problem(mlp))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_jax_computes_with_pieces(optimizer, monkeypatch):
+    pytest.importorskip("jax")
+    carried, cast_like = [], loop._cast_like
+
+    def note(old, new, xp):
+        carried.append(old[0])
+        return cast_like(old, new, xp)
+
+    monkeypatch.setattr(loop, "_cast_like", note)
+    mlp = MLP((5, 7, 3), l2=0.1)
+    train(resolve("cpu", "jax"), mlp, optimizer, problem(mlp, weighted=True), clip_norm=1.0)
+    assert carried
+    assert {len(theta) for theta in carried} == {4}  # two weight matrices, two biases
+
+
+class CallsTheLibrary(SGD):
+    """An update with operators and functions that xpnet does not use."""
+
+    def __init__(self, library):
+        super().__init__()
+        object.__setattr__(self, "library", library)
+
+    def update(self, theta, g, moments, coefficients, *, xp):
+        g = g + 1e-3 * theta**2 + 1e-3 * self.library.sin(theta)
+        return super().update(theta, g, moments, coefficients, xp=xp)
+
+
+def test_an_update_that_calls_the_library_itself_runs_as_written(fast):
+    library = pytest.importorskip("torch" if fast.name == "torch" else "jax.numpy")
+    mlp = MLP((5, 7, 3))
+    found = train(fast, mlp, CallsTheLibrary(library), problem(mlp), **LONG)
+    check(found, train(plain(), mlp, CallsTheLibrary(np), problem(mlp), **LONG))
 
 
 def test_a_loss_that_calls_the_library_itself_runs_as_written(fast):

@@ -34,8 +34,7 @@ class CompiledLoop:
         self, size: int, batch_size: int, state: Any, data: Any, rows: Any, table: Any, first: Any, last: Any
     ) -> Any:
         """Return the state after the steps `first` to `last` - 1, with batches of `size` rows."""
-        from jax import lax
-        from jax.tree import map as tree_map
+        from jax import eval_shape, lax
 
         xp: Any = self.backend.xp
 
@@ -44,22 +43,35 @@ class CompiledLoop:
             coefficients = tuple(table[i, j] for j in range(table.shape[1]))
             return self.step(state, data, index, coefficients, xp=xp)
 
-        theta, moments, total = state
-        sizes = [theta.shape[0]]
-        if not self.backend.is_on_gpu:
-            sizes = find_sizes(partial(step, first, state), theta.shape[0], xp)
+        def take_step(i: Any, state: Any) -> Any:
+            return _cast_like(state, step(i, state, xp), xp)
+
+        theta, moments, _ = state
+        if self.backend.is_on_gpu:
+            return lax.fori_loop(first, last, take_step, state)
+        sizes = find_sizes(partial(step, first, state), theta.shape[0], xp)
         namespace = PieceNamespace(xp, sizes)
 
-        def split(x: Any) -> list[Any]:
-            return Pieces.cut(x, sizes, xp).parts
+        def split(state: Any) -> Any:
+            theta, moments, total = state
+            return Pieces.cut(theta, sizes).parts, [Pieces.cut(m, sizes).parts for m in moments], total
 
-        def body(i: Any, carry: Any) -> Any:
-            theta, moments, total = carry
-            pieces = Pieces(theta, xp), tuple(Pieces(m, xp) for m in moments), total
-            theta, moments, total = step(i, pieces, namespace)
-            new = split(theta), [split(m) for m in moments], total
-            return tree_map(lambda x, old: xp.astype(x, old.dtype), new, carry)
+        def take_step_in_pieces(i: Any, parts: Any) -> Any:
+            theta, moments, total = parts
+            state = Pieces(theta), tuple(map(Pieces, moments)), total
+            return _cast_like(parts, split(step(i, state, namespace)), xp)
 
-        carry = split(theta), [split(m) for m in moments], total
-        theta, moments, total = lax.fori_loop(first, last, body, carry)
+        parts = split(state)
+        try:
+            eval_shape(take_step_in_pieces, first, parts)
+        except Exception:  # the user's code may do anything with theta
+            return lax.fori_loop(first, last, take_step, state)
+        theta, moments, total = lax.fori_loop(first, last, take_step_in_pieces, parts)
         return xp.concat(theta), tuple(xp.concat(m) for m in moments), total
+
+
+def _cast_like(old: Any, new: Any, xp: Any) -> Any:
+    """Return the new state in the dtypes of the old one, which a compiled loop requires."""
+    from jax.tree import map as tree_map
+
+    return tree_map(lambda a, b: xp.astype(b, a.dtype), old, new)
