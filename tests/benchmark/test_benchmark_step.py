@@ -40,23 +40,24 @@ def test_step_prints_what_the_json_holds(run, tmp_path, figure):
 def test_bars_are_information(bench):
     module = bench("benchmarks.step")
 
-    def found(name, ratio):
-        return {"name": name, "ratio": {"median": ratio}, "disqualified": None}
+    def found(name, *times, disqualified=None):
+        return {"name": name, "times": times, "disqualified": disqualified}
 
     contestants = [
-        found("hand-written", 1.104),
-        found("torch-eager", 0.3),
-        found("torch-fused", 0.6),
-        found("floor", 2.0),
+        found("xpnet (numpy)", 20.0, 30.0, 10.0),
+        found("xpnet (torch)", 6.0, 9.0, 3.0),
+        found("hand-written", 20.0, 29.0, 11.0),
+        found("torch-eager", 30.0, 30.0, 30.0),
+        found("torch-fused", 10.0, 10.0, 10.0),
+        found("torch-compile", 1.0, 1.0, 1.0, disqualified="wrong"),
+        found("floor", 1.0, 1.0, 1.0),
     ]
-    bars = {bar["name"]: bar for bar in module.make_bars(module.SMALL, "xpnet (numpy)", contestants)}
-    assert bars["xpnet / hand-written"]["met"]
-    assert bars["xpnet / floor"]["met"]
-    name = f"xpnet / {module.TORCH}"
-    assert bars[name] == {"name": name, "measured": 0.6, "bar": 0.5, "met": False}
-    assert "xpnet / scikit-learn" not in bars, "it was not measured"
-    assert module.make_bars(module.SMALL, "xpnet (torch)", contestants) == []
-    assert set(module.BARS) == set(module.NETWORKS)
+    assert module.make_bars(module.SMALL, contestants) == [
+        {"name": "xpnet (numpy) / hand-written", "measured": 1.0, "bar": 1.0, "met": True},
+        {"name": "xpnet (torch) / torch-fused", "measured": 0.6, "bar": 1.0, "met": True},
+        {"name": "fastest: xpnet (torch) / torch-fused", "measured": 0.6, "bar": 1.0, "met": True},
+    ]
+    assert module.make_bars(module.Network((4, 3), 2), contestants) == []
 
 
 def test_who_computes_something_else_is_disqualified(bench, run, monkeypatch, tmp_path, figure):
