@@ -1,10 +1,13 @@
 """The steps of PyTorch on the CPU and of JAX compute what the step as written computes on NumPy."""
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.base import clone
 from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
 
-from xpnet import MLP, Adam
+from xpnet import MLP, Adam, MLPClassifier
 from xpnet.backends import resolve
 from xpnet.backends.accelerate import CompiledLoop, Replay, loop
 from xpnet.maths.losses import Loss
@@ -131,6 +134,58 @@ def test_jax_computes_with_pieces(optimizer, monkeypatch):
     train(resolve("cpu", "jax"), mlp, optimizer, problem(mlp, weighted=True), clip_norm=1.0)
     assert carried
     assert {len(theta) for theta in carried} == {4}  # two weight matrices, two biases
+
+
+def count_compilations(function):
+    from jax import monitoring
+
+    events = []
+
+    def note(event, seconds, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(details)
+
+    monitoring.register_event_duration_secs_listener(note)
+    try:
+        function()
+    finally:
+        monitoring.unregister_event_duration_listener(note)
+    return len(events)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"solver": "sgd", "early_stopping": True}], ids=["adam", "sgd"])
+def test_jax_compiles_nothing_again_for_the_next_fit(parameters):
+    jnp = pytest.importorskip("jax.numpy")
+    rng = np.random.default_rng(0)
+    X, y = jnp.asarray(rng.random((50, 4), np.float32)), jnp.asarray(rng.integers(0, 3, 50))
+    model = MLPClassifier(5, max_iter=2, batch_size=20, random_state=0, **parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert count_compilations(lambda: model.fit(X, y)) > 0
+        assert count_compilations(lambda: model.fit(X, y)) == 0
+        assert count_compilations(lambda: clone(model).fit(X, y)) == 0
+        assert count_compilations(lambda: model.set_params(alpha=0.1).fit(X, y)) > 0
+
+
+def test_an_interrupt_within_a_call_of_jax_loses_nothing(monkeypatch):
+    pytest.importorskip("jax")
+    backend, mlp = resolve("cpu", "jax", "float64"), MLP((5, 7, 3))
+    call, calls = CompiledLoop.__call__, []
+
+    def interrupt(*arguments):
+        result = call(*arguments)
+        calls.append(result)
+        if len(calls) == 5:  # two calls an epoch
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(CompiledLoop, "__call__", interrupt)
+    state = start(mlp.init(1), Adam(), backend=backend)
+    with pytest.raises(KeyboardInterrupt):
+        train(backend, mlp, Adam(), problem(mlp), state, **LONG)
+    assert (state.epoch, state.batch) == (2, 0)
+    expected = train(plain(), mlp, Adam(), problem(mlp), n_epochs=2)
+    check([*map(backend.to_numpy, (state.theta, *state.moments))], expected[:-1])
 
 
 class CallsTheLibrary(SGD):

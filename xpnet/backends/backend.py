@@ -271,12 +271,8 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished all its work. Call it before reading a clock."""
 
-    def compile(self, function: F, *, donate: tuple[int, ...] = ()) -> F:
-        """Return `function`, compiled if the library has a compiler.
-
-        Args:
-            donate: positions of the arguments whose memory the library may reuse for the results.
-        """
+    def compile(self, function: F) -> F:
+        """Return `function`, compiled if the library has a compiler."""
         return function
 
     def compile_step(

@@ -54,8 +54,8 @@ class Jax(Backend):
         xp: Any = self.xp
         import_module("jax").block_until_ready(xp.zeros(1, device=self.device))
 
-    def compile(self, function: F, *, donate: tuple[int, ...] = ()) -> F:
-        return cast(F, import_module("jax").jit(function, donate_argnums=donate))
+    def compile(self, function: F) -> F:
+        return cast(F, import_module("jax").jit(function))
 
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int

@@ -25,27 +25,31 @@ __all__ = [
 
 
 def make_network(estimator: Any, sizes: tuple[int, ...], backend: Backend) -> MLP:
-    """Return the network for mini-batches. The penalty alpha/2 Σ W² is divided by the rows of the batch.
-
-    The reported loss is that of scikit-learn: probabilities are clipped to at least ε, and the losses of
-    several numeric outputs are averaged. The gradient is not clipped, and is that of their sum.
-    """
-    loss = find_loss(estimator)
+    """Return the network for mini-batches. The penalty alpha/2 Σ W² is divided by the rows of the batch."""
     epsilon = float(np.finfo(backend.dtype_name).eps)
-    if estimator.out_activation_ == "softmax":
-        loss = loss._replace(loss_and_grad=partial(loss.loss_and_grad, ceiling=-math.log(epsilon)))
-    elif estimator.out_activation_ == "logistic":
-        loss = loss._replace(loss_and_grad=partial(_clipped_log_loss, epsilon=epsilon))
-    elif estimator.loss != "poisson":
-        loss = loss._replace(loss_and_grad=_average_over_outputs(loss.loss_and_grad))
     return MLP(
         sizes,
         estimator.activation,
-        loss,
+        _report_as_scikit_learn(find_loss(estimator), estimator.out_activation_, epsilon),
         l2=0.0 if estimator.solver == "adamw" else estimator.alpha,
         l2_shared=True,
         label_smoothing=_find_smoothing(estimator),
     )
+
+
+@lru_cache  # the same object, so that a step of the next fit is equal and need not be compiled again
+def _report_as_scikit_learn(loss: Loss, out_activation: str, epsilon: float) -> Loss:
+    """Return the loss with the value that scikit-learn reports, and the same gradient.
+
+    Probabilities are clipped to at least ε, and the losses of several numeric outputs are averaged.
+    """
+    if out_activation == "softmax":
+        return loss._replace(loss_and_grad=partial(loss.loss_and_grad, ceiling=-math.log(epsilon)))
+    if out_activation == "logistic":
+        return loss._replace(loss_and_grad=partial(_clipped_log_loss, epsilon=epsilon))
+    if loss is LOSSES["poisson"]:
+        return loss
+    return loss._replace(loss_and_grad=_average_over_outputs(loss.loss_and_grad))
 
 
 def make_lbfgs_network(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:

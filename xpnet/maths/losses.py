@@ -9,7 +9,7 @@ are finite for |z| up to 1e4 in float32. A `Loss` pairs it with `predict`, which
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from xpnet._typing import Array, Namespace
@@ -154,6 +154,7 @@ LOSSES = {
 }
 
 
+@lru_cache  # the same object for the same q
 def quantile(q: float) -> Loss:
     """Return the loss that is minimized by the conditional q-quantile, 0 < q < 1."""
     return Loss(partial(pinball, q=q), identity, classifies=False)

@@ -3,7 +3,7 @@
     for record in epochs(mlp, Adam(), state, X, Y, schedule=schedule, n_epochs=20, ...):
         print(record.epoch, record.train_loss)
 
-The loop does the bookkeeping on the host. All arithmetic is in `step`, a fixed sequence of array operations
+The loop does the bookkeeping on the host. All arithmetic is in `Step`, a fixed sequence of array operations
 that never waits for the device. The loss is summed in a 0-d array on the device and read once per epoch.
 """
 
@@ -17,20 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet._typing import Array, Namespace, Schedule
+from xpnet._typing import Array, Schedule
 from xpnet.backends import Backend, Steps
 from xpnet.data.batches import CHUNK, Order, make_slices, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
-from xpnet.maths.optimizers import (
-    Coefficients,
-    Moments,
-    Optimizer,
-    clip_by_norm,
-    flush_denormals,
-    update_in_blocks,
-)
+from xpnet.maths.optimizers import Moments, Optimizer, flush_denormals
 from xpnet.training.scores import Evaluation
+from xpnet.training.step import Step
 
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
@@ -181,63 +175,41 @@ def epochs(
         raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
     data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
 
-    def update(
-        theta: Array, moments: Moments, g: Array, coefficients: Coefficients, *, xp: Namespace
-    ) -> tuple[Array, Moments]:
-        if clip_norm is not None:
-            g = clip_by_norm(g, clip_norm, xp=xp)
-        return update_in_blocks(optimizer, theta, g, moments, coefficients, block=backend.block, xp=xp)
-
-    def step(
-        state: tuple[Array, Moments, Array],
-        data: tuple[Array, ...],
-        index: Array | None,
-        coefficients: Coefficients,
-        *,
-        xp: Namespace,
-    ) -> tuple[Array, Moments, Array]:
-        theta, moments, total = state
-        rows = data if index is None else tuple(xp.take(array, index, axis=0) for array in data)
-        loss, g = mlp.loss_and_grad(theta, *rows, xp=xp)
-        theta, moments = update(theta, moments, g, coefficients, xp=xp)
-        total += loss * rows[0].shape[0]
-        return theta, moments, total
-
     xp = backend.xp
     steps_per_epoch = math.ceil(n / (batch_size or n))
+    step = Step(mlp, optimizer, clip_norm, backend.block)
     compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
-    compiled_update = backend.compile(partial(update, xp=xp), donate=(0, 1))
+    compiled_update = backend.compile(partial(step.update, xp=xp))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
     in_chunks = batch_size is None and n > CHUNK
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
         at_once = backend.steps_per_call if after_step is None else steps_at_once
-        # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
-        with np.errstate(all="ignore"):
-            while (i := state.batch) < len(rates):
-                last = i + 1
-                with backend.as_current():
-                    if in_chunks:
-                        loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
-                        state.theta, state.moments = compiled_update(
-                            state.theta, state.moments, g, steps.find_coefficients(i)
-                        )
-                        state.loss_sum = state.loss_sum + loss * n
-                    else:
-                        if i < steps.n_whole:
-                            n_steps = min(backend.steps_per_call, at_once - state.step % at_once)
-                            last = min(i + n_steps, steps.n_whole)
-                        state.theta, state.moments, state.loss_sum = compiled_step(
-                            (state.theta, state.moments, state.loss_sum), data, steps, i, last
-                        )
-                state.learning_rate = float(rates[last - 1])
-                state.step += last - i
-                state.batch = last
-                if tiny is not None and state.step % _FLUSH_EVERY == 0:
-                    state.moments = flush_denormals(state.moments, tiny)
-                if after_step is not None:
-                    after_step(state)
+        while (i := state.batch) < len(rates):
+            last = i + 1
+            # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
+            with backend.as_current(), np.errstate(all="ignore"):
+                if in_chunks:
+                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                    state.theta, state.moments = compiled_update(
+                        state.theta, state.moments, g, steps.find_coefficients(i)
+                    )
+                    state.loss_sum = state.loss_sum + loss * n
+                else:
+                    if i < steps.n_whole:
+                        n_steps = min(backend.steps_per_call, at_once - state.step % at_once)
+                        last = min(i + n_steps, steps.n_whole)
+                    state.theta, state.moments, state.loss_sum = compiled_step(
+                        (state.theta, state.moments, state.loss_sum), data, steps, i, last
+                    )
+            state.learning_rate = float(rates[last - 1])
+            state.step += last - i
+            state.batch = last
+            if tiny is not None and state.step % _FLUSH_EVERY == 0:
+                state.moments = flush_denormals(state.moments, tiny)
+            if after_step is not None:
+                after_step(state)
 
     while state.epoch < n_epochs:
         began, first = time.perf_counter(), state.batch
