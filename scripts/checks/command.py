@@ -34,13 +34,13 @@ def main(argv):
     arguments = parse(argv)
     report = Report(arguments.out.resolve(), describe(argv))
     deadline = time.monotonic() + 60 * arguments.minutes
-    libraries = run_smoke_tests(report)
-    checks = plan(libraries, arguments.data_dir, report.folder) if libraries else []
-    checks = [check for check in checks if check.part in arguments.only]
-    if any(check.part == "recipes" for check in checks) and not has_mnist(arguments.data_dir):
-        report.skip("recipes", "all", "MNIST is not on this machine: name its folder with --data-dir")
-        checks = [check for check in checks if check.part != "recipes"]
     try:
+        libraries = run_smoke_tests(report)
+        checks = plan(libraries, arguments.data_dir, report.folder) if libraries else []
+        checks = [check for check in checks if check.part in arguments.only]
+        if any(check.part == "recipes" for check in checks) and not has_mnist(arguments.data_dir):
+            report.skip("recipes", "all", "MNIST is not on this machine: name its folder with --data-dir")
+            checks = [check for check in checks if check.part != "recipes"]
         while checks:
             report.run(checks[0], limit(checks, deadline - time.monotonic()))
             del checks[0]

@@ -10,6 +10,7 @@ from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, 
 from xpnet import MLP, Adam, MLPClassifier
 from xpnet.backends import resolve
 from xpnet.backends.accelerate import CompiledLoop, Replay, loop
+from xpnet.errors import InputError
 from xpnet.maths.losses import Loss
 from xpnet.maths.ops import ACTIVATIONS, identity
 from xpnet.maths.optimizers import SGD, RMSprop
@@ -165,6 +166,52 @@ def test_jax_compiles_nothing_again_for_the_next_fit(parameters):
         assert count_compilations(lambda: model.fit(X, y)) == 0
         assert count_compilations(lambda: clone(model).fit(X, y)) == 0
         assert count_compilations(lambda: model.set_params(alpha=0.1).fit(X, y)) > 0
+
+
+def test_jax_compiles_nothing_again_for_an_order_of_another_length():
+    pytest.importorskip("jax")
+    backend, mlp = resolve("cpu", "jax", "float64"), MLP((5, 7, 3))
+
+    def order(n, epoch):
+        return np.arange(19 - epoch)  # the last batch has between 1 and 6 rows
+
+    records = run(backend, mlp, Adam(), problem(mlp), order=order, n_epochs=14)
+    assert count_compilations(lambda: [next(records) for _ in range(7)]) > 0
+    assert count_compilations(lambda: [next(records) for _ in range(6)]) == 0
+    *_, found = records
+    check(found, train(plain(), mlp, Adam(), problem(mlp), order=order, n_epochs=14))
+
+
+def test_settings_of_jax_that_are_arrays():
+    pytest.importorskip("jax")
+    mlp = MLP((5, 7, 3), l2=np.array(0.1))
+    compare(
+        resolve("cpu", "jax", "float64"),
+        mlp,
+        Adam(beta_1=np.array(0.9)),
+        problem(mlp),
+        clip_norm=np.array(1.0),
+    )
+
+
+@pytest.mark.parametrize("steps_at_once", [0, -3, 2.5])
+def test_steps_at_once_is_a_positive_integer(steps_at_once):
+    mlp = MLP((5, 7, 3))
+    with pytest.raises(InputError, match="steps_at_once: expected an integer of at least 1"):
+        train(plain(), mlp, Adam(), problem(mlp), steps_at_once=steps_at_once)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 7, 3)], ids=str)
+def test_an_update_with_a_vector_of_the_users_own(sizes, fast):
+    mlp = MLP(sizes, loss="squared_error")
+    mask = np.linspace(0.0, 1.0, mlp.layout.n_parameters)
+
+    class Masked(SGD):
+        def update(self, theta, g, moments, coefficients, *, xp):
+            own = mask if isinstance(g, np.ndarray) else fast.asarray(mask)
+            return super().update(theta, g * own, moments, coefficients, xp=xp)
+
+    compare(fast, mlp, Masked(), problem(mlp))
 
 
 def test_an_interrupt_within_a_call_of_jax_loses_nothing(monkeypatch):

@@ -179,7 +179,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         if not backend.is_out_of_memory(error):
             raise
         # The error is not chained: its traceback would keep arrays alive.
-        shortage = _explain_shortage(mlp, optimizer, dataset, options, backend, free)
+        shortage = _explain_shortage(mlp, optimizer, dataset, options, backend, free, error)
     raise OutOfMemoryError(shortage)
 
 
@@ -269,7 +269,13 @@ def _defer_interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def _explain_shortage(
-    mlp: MLP, optimizer: Any, dataset: Dataset, options: Options, backend: Backend, free: int | None
+    mlp: MLP,
+    optimizer: Any,
+    dataset: Dataset,
+    options: Options,
+    backend: Backend,
+    free: int | None,
+    error: Exception,
 ) -> str:
     rows = options.batch_size or min(CHUNK, len(dataset.X_train))
     needs = estimate_memory(
@@ -286,4 +292,5 @@ def _explain_shortage(
         backend=backend,
         fewer_rows="fewer rows" if backend.dtype_name == "float32" else "fewer rows, or --dtype float32",
         smaller=f"--batch-size {max(1, rows // 4)}, or fewer --hidden units",
+        reason=f"{type(error).__name__}: {error}",
     )

@@ -46,13 +46,14 @@ def refuse_shortage(method: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if isinstance(error, OutOfMemoryError) or not Backend.is_out_of_memory(error):
                 raise
+            reason = f"{type(error).__name__}: {error}"
         # Not in the `except` block, in which the traceback would still be alive.
-        raise OutOfMemoryError(_explain(self, X, method.__name__))
+        raise OutOfMemoryError(_explain(self, X, method.__name__, reason))
 
     return wrapper
 
 
-def _explain(estimator: Any, X: Any, method: str) -> str:
+def _explain(estimator: Any, X: Any, method: str, reason: str) -> str:
     n, n_features = X.shape if hasattr(X, "shape") else np.shape(X)
     home = locate(X)
     if method in ("fit", "partial_fit"):
@@ -66,7 +67,7 @@ def _explain(estimator: Any, X: Any, method: str) -> str:
         needs = estimate_memory(sizes, n_values=n_values, n_moments=2, rows=rows, dtype_name=dtype_name)
         fewer_rows = "fewer rows, or partial_fit with some of them at a time"
         smaller = "fewer hidden units"
-        if estimator.solver != "lbfgs":
+        if estimator.solver != "lbfgs" and rows > 1:
             smaller = f"batch_size={max(1, rows // 4)}, or {smaller}"
     else:
         backend = backend_of(estimator.coefs_[0])
@@ -77,4 +78,5 @@ def _explain(estimator: Any, X: Any, method: str) -> str:
         )._replace(parameters=0)  # they are there already
         fewer_rows = smaller = "fewer rows at a time"
     free = backend.count_free_bytes()
-    return explain_shortage(method, needs, free, backend=backend, fewer_rows=fewer_rows, smaller=smaller)
+    remedies = {"fewer_rows": fewer_rows, "smaller": smaller}
+    return explain_shortage(method, needs, free, backend=backend, reason=reason, **remedies)

@@ -163,7 +163,8 @@ def epochs(
     Raises:
         DivergenceError: if the loss of an epoch is not finite.
         InputError: if Y or weight has another number of rows than X, `batch_size` is not between 1 and n,
-            `clip_norm` is not above 0, or `order` returns a row that does not exist.
+            `clip_norm` is not above 0, `steps_at_once` is below 1, or `order` returns a row that does not
+            exist.
     """
     n = X.shape[0]
     for name, array in (("Y", Y), ("weight", weight)):
@@ -171,6 +172,8 @@ def epochs(
             raise InputError(f"{name}: expected as many rows as X, {n}, got {array.shape[0]}")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
+    if not (isinstance(steps_at_once, int) and steps_at_once >= 1):
+        raise InputError(f"steps_at_once: expected an integer of at least 1, got {steps_at_once}")
     if clip_norm is not None and not clip_norm > 0.0:
         raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
     data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)

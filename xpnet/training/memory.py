@@ -44,7 +44,14 @@ def estimate_memory(
 
 
 def explain_shortage(
-    what: str, needs: MemoryNeeds, free: int | None, *, backend: Backend, fewer_rows: str, smaller: str
+    what: str,
+    needs: MemoryNeeds,
+    free: int | None,
+    *,
+    backend: Backend,
+    fewer_rows: str,
+    smaller: str,
+    reason: str,
 ) -> str:
     """Return the message for a device that is out of memory.
 
@@ -53,10 +60,11 @@ def explain_shortage(
         free: the free memory in bytes before it started, or None if unknown.
         fewer_rows: the remedy if the data takes more memory than the network and a batch.
         smaller: the remedy otherwise.
+        reason: the message of the library.
     """
     has = "" if free is None else f", {free:,} bytes are free"
     remedy = fewer_rows if needs.data > needs.parameters + needs.batch else smaller
     return (
         f"{backend.name} on {backend.device_name} is out of memory: "
-        f"{what} needs about {sum(needs):,} bytes{has}. Try {remedy}"
+        f"{what} needs about {sum(needs):,} bytes{has}. Try {remedy}. The library says: {reason}"
     )

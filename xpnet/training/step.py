@@ -55,4 +55,4 @@ class Step:
         while isinstance(loss, partial):
             loss = loss.func
         code = type(self.optimizer).__module__, loss.__module__
-        return all(module.startswith("xpnet.") for module in code)
+        return all(str(module).startswith("xpnet.") for module in code)

@@ -1,8 +1,11 @@
 """Training steps on JAX: several in one compiled loop."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any
+
+import numpy as np
 
 from xpnet.backends.accelerate.pieces import PieceNamespace, Pieces, find_sizes
 from xpnet.backends.backend import Backend, Steps
@@ -13,22 +16,34 @@ __all__ = ["CompiledLoop"]
 class CompiledLoop:
     """A training step as `Backend.compile_step` describes it, which takes several steps in one call.
 
-    It is compiled once for each size of a batch, and not again for an equal step of a later training. The
-    state that is given stays valid: should a call be interrupted, nothing is lost.
+    It is compiled once for each number of rows of the data and size of a batch, and not again for an equal
+    step of a later training. The state that is given stays valid: should a call be interrupted, nothing is
+    lost.
     """
 
     def __init__(self, step: Callable[..., Any], backend: Backend) -> None:
         self.step, self.backend = step, backend
         self.steps: Steps | None = None
-        self.loops = _share_loops(step, backend) if getattr(step, "is_known", False) else {}
+        self.loops: dict[Any, Callable[..., Any]] = {}
+        if getattr(step, "is_known", False):
+            with suppress(TypeError):  # a setting that is an array has no hash
+                self.loops = _share_loops(step, backend)
 
     def __call__(self, state: Any, data: Any, steps: Steps, first: int, last: int) -> Any:
         if steps is not self.steps:
-            self.steps, self.table = steps, self.backend.asarray(steps.coefficients)
+            self._load(steps, data[0].shape[0])
         size = steps.count_rows(first), steps.batch_size
         if size not in self.loops:
             self.loops[size] = self.backend.compile(partial(_take_steps, self.step, self.backend, *size))
-        return self.loops[size](state, data, steps.rows, self.table, first, last)
+        return self.loops[size](state, data, self.rows, self.table, first, last)
+
+    def _load(self, steps: Steps, n: int) -> None:
+        """Bring rows and coefficients to the lengths that they have at most: others are compiled anew."""
+        table = np.zeros((-(-n // steps.batch_size), steps.coefficients.shape[1]))
+        table[: len(steps.coefficients)] = steps.coefficients
+        self.steps, self.table, self.rows = steps, self.backend.asarray(table), steps.rows
+        if steps.rows is not None and (missing := n - steps.rows.shape[0]):
+            self.rows = self.backend.asarray(np.pad(self.backend.to_numpy(steps.rows), (0, missing)))
 
 
 @lru_cache(maxsize=64)

@@ -64,6 +64,8 @@ class Pieces:
 
 def _map(function: Callable[..., Any], *arguments: Any, **options: Any) -> Pieces:
     """Call the elementwise function for each piece."""
+    if any(getattr(x, "ndim", 0) > 0 for x in arguments if not isinstance(x, Pieces)):
+        raise TypeError("expected Pieces and numbers")
     n = next(len(x.parts) for x in arguments if isinstance(x, Pieces))
     each = [x.parts if isinstance(x, Pieces) else [x] * n for x in arguments]
     return Pieces([function(*parts, **options) for parts in zip(*each, strict=True)])
@@ -108,6 +110,8 @@ class PieceNamespace:
     def sum(self, x: Any, /, **options: Any) -> Any:
         if not isinstance(x, Pieces):
             return self.xp.sum(x, **options)
+        if options:
+            raise TypeError("expected a sum over all elements")
         return sum(self.xp.sum(part) for part in x.parts)
 
 
