@@ -12,6 +12,9 @@ __all__ = ["Capturable", "Gemm", "gemm"]
 # As PyTorch: cuBLAS has faster algorithms that need more memory from compute capability 9.0 on.
 _WORKSPACE_BYTES, _WORKSPACE_BYTES_BEFORE_90 = 2**25, 2**23
 
+# Where cuBLAS finds scalars, as in cublas_api.h.
+_ON_THE_HOST, _ON_THE_DEVICE = 0, 1
+
 
 class Gemm(NamedTuple):
     """The arguments of a column-major gemm: C (m, n) = op(A) (m, k) op(B) (k, n), with leading dimensions."""
@@ -72,23 +75,43 @@ class Capturable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.xp, name)
 
-    def matmul(self, a: Any, b: Any) -> Any:
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        """Return a b, in `out` if it is given: a contiguous array."""
+        if a.ndim == b.ndim == 1:
+            return self._dot(a, b, out)
         if a.ndim != 2 or b.ndim != 2:
-            return (a * b).sum() if a.ndim == b.ndim == 1 else self.xp.matmul(a, b)
+            return self.xp.matmul(a, b)
         how = gemm(a, b)
-        c = self.cupy.empty((how.n, how.m), dtype=a.dtype)
+        c = self.cupy.empty((how.n, how.m), dtype=a.dtype) if out is None else out
         single = a.dtype == self.cupy.float32
         number = ctypes.c_float if single else ctypes.c_double
         function = self.cublas.cublasSgemm_v2 if single else self.cublas.cublasDgemm_v2
         one, zero = ctypes.byref(number(1.0)), ctypes.byref(number(0.0))
-        left, right, out = (ctypes.c_void_p(x.data.ptr) for x in (b, a, c))
+        left, right, place = (ctypes.c_void_p(x.data.ptr) for x in (b, a, c))
         how_a, how_b = int(how.transpose_a), int(how.transpose_b)
         sizes = how.m, how.n, how.k
         self._check(
             function(
-                *(self.handle, how_a, how_b, *sizes, one, left, how.ld_a, right, how.ld_b, zero, out, how.m)
+                *(self.handle, how_a, how_b, *sizes, one, left, how.ld_a, right, how.ld_b, zero, place, how.m)
             )
         )
+        return c
+
+    def _dot(self, a: Any, b: Any, out: Any) -> Any:
+        """Return the scalar product, computed on the device without a temporary vector."""
+        c = self.cupy.empty((), dtype=a.dtype) if out is None else out
+        function = (
+            self.cublas.cublasSdot_v2 if a.dtype == self.cupy.float32 else self.cublas.cublasDdot_v2
+        )
+        pointers = [ctypes.c_void_p(x.data.ptr) for x in (a, b, c)]
+        strides = [x.strides[0] // x.itemsize for x in (a, b)]
+        self._check(self.cublas.cublasSetPointerMode_v2(self.handle, _ON_THE_DEVICE))
+        try:
+            self._check(
+                function(self.handle, a.size, pointers[0], strides[0], pointers[1], strides[1], pointers[2])
+            )
+        finally:
+            self._check(self.cublas.cublasSetPointerMode_v2(self.handle, _ON_THE_HOST))
         return c
 
     def concat(self, arrays: list[Any]) -> Any:

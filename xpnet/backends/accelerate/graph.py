@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends.accelerate.cublas import Capturable
+from xpnet.backends.accelerate.kernels import emit_step
+from xpnet.backends.accelerate.traced import NotRecordable
 from xpnet.backends.backend import Backend, Steps, take_steps
 
 __all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
@@ -29,6 +31,13 @@ _TOLERANCE_OF_THETA = 0.1
 
 class Capture(Protocol):
     """What `GraphStep` needs of a library: it runs work aside, on a stream and in memory of its own."""
+
+    def record(self, *step: Any) -> tuple[Any, Callable[[], None]] | None:
+        """Return what `emit_step` returns for these arguments, or None if there is nothing like it.
+
+        Raises:
+            NotRecordable: as `emit_step`.
+        """
 
     def warm_up(self, work: Callable[[Any], None]) -> None:
         """Call work(xp), so that kernels are compiled and memory is found. Wait until it is done."""
@@ -118,7 +127,7 @@ class GraphStep:
         try:
             if self.capture is None:
                 self.capture = self.make_capture(self.backend)
-            work = self._make_work(steps, size)
+            work = self._record_work(steps, size) or self._make_work(steps, size)
             self._write(before)
             self.capture.warm_up(work)
             self._write(before)
@@ -163,6 +172,31 @@ class GraphStep:
 
         return work
 
+    def _record_work(self, steps: Steps, size: int) -> Callable[[Any], None] | None:
+        """Return the same as a list of kernels made for it, or None if the library has none for this step."""
+        assert self.capture is not None
+        theta, *moments, total = self.state
+        state = theta, tuple(moments), total
+        given = self.table, self.rows, self.counter, steps.batch_size, size
+        try:
+            recorded = self.capture.record(self.step, state, self.data, *given)
+        except NotRecordable as reason:
+            log = logging.getLogger("xpnet")
+            log.info("the training step is captured as written, and not as a list of kernels: %s", reason)
+            return None
+        if recorded is None:
+            return None
+        result, run = recorded
+        copies = [(ours, new) for ours, new in zip(self.state, _flatten(result), strict=True) if new is not ours]
+
+        def work(xp: Any) -> None:
+            run()
+            for ours, new in copies:
+                ours[...] = new
+            self.counter += 1
+
+        return work
+
     def _read(self, arrays: list[Any]) -> list[NDArray[Any]]:
         return [self.backend.to_numpy(x) for x in arrays]
 
@@ -203,6 +237,12 @@ class CuPyCapture:
         # A pool that is deleted does not free what it has left.
         weakref.finalize(self, self.pool.free_all_blocks).atexit = False
 
+    def record(self, *step: Any) -> tuple[Any, Callable[[], None]]:
+        with self._aside():
+            recorded = emit_step(*step, xp=self.xp)
+            self.stream.synchronize()
+            return recorded
+
     def warm_up(self, work: Callable[[Any], None]) -> None:
         self.cupy.cuda.get_current_stream().synchronize()
         with self._aside():
@@ -240,6 +280,9 @@ class TorchCapture:
         self.xp = backend.xp
         self.stream = torch.cuda.Stream()
         self.pool = torch.cuda.graph_pool_handle()
+
+    def record(self, *step: Any) -> None:
+        return None
 
     def warm_up(self, work: Callable[[Any], None]) -> None:
         self.stream.wait_stream(self.cuda.current_stream())

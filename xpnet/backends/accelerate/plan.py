@@ -16,7 +16,7 @@ from xpnet._typing import Namespace
 from xpnet.backends.accelerate.record import Call, join, trace_step
 from xpnet.backends.accelerate.traced import Traced, reshape
 
-__all__ = ["record_step"]
+__all__ = ["find_last_uses", "prepare", "record_step"]
 
 _CACHE_LINE = 64  # bytes
 
@@ -28,15 +28,27 @@ def record_step(
     calls, new_state = trace_step(step, state, data, index, coefficients)
     theta, moments, total = new_state
     results = tuple(x.description for x in (theta, *moments, total))
-    return [*(call.description for call in calls), results], partial(_prepare, calls, new_state)
+    return [*(call.description for call in calls), results], partial(prepare, calls, new_state)
 
 
-def _prepare(calls: list[Call], new_state: Any) -> tuple[Any, Callable[[], None]]:
-    """Return the state after the step, and the function that runs the step."""
+def prepare(
+    calls: list[Call],
+    new_state: Any,
+    emit: Callable[[list[Call], list[Traced]], list[Call]] | None = None,
+    new_memory: Callable[[int], Any] | None = None,
+) -> tuple[Any, Callable[[], None]]:
+    """Return the state after the step, and the function that runs the step.
+
+    Args:
+        emit: (calls, results) -> calls of another library, which take their place.
+        new_memory: (number of bytes) -> a new array of bytes.
+    """
     theta, moments, total = new_state
     results = [theta, *moments, total]
     calls = _remove_copies(calls, results)
-    _allocate(calls, results)
+    if emit is not None:
+        calls = emit(calls, results)
+    _allocate(calls, results, new_memory or _new_memory)
     ready = [
         (call.function, [x.value if isinstance(x, Traced) else x for x in call.arguments]) for call in calls
     ]
@@ -48,7 +60,7 @@ def _prepare(calls: list[Call], new_state: Any) -> tuple[Any, Callable[[], None]
     return (theta.value, tuple(m.value for m in moments), total.value), run
 
 
-def _find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced, int]:
+def find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced, int]:
     """Return the index of the last call that uses each array. Results are used after all calls."""
     last = {x.owner: i for i, call in enumerate(calls) for x in call.arrays}
     return last | {x.owner: len(calls) for x in results}
@@ -56,7 +68,7 @@ def _find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced
 
 def _remove_copies(calls: list[Call], results: Iterable[Traced]) -> list[Call]:
     """Return the calls without copies of arrays that are joined and not used again: these become views."""
-    last = _find_last_uses(calls, results)
+    last = find_last_uses(calls, results)
     kept = []
     for i, call in enumerate(calls):
         x = call.arguments[0]
@@ -68,9 +80,9 @@ def _remove_copies(calls: list[Call], results: Iterable[Traced]) -> list[Call]:
     return kept
 
 
-def _allocate(calls: list[Call], results: Iterable[Traced]) -> None:
+def _allocate(calls: list[Call], results: Iterable[Traced], new_memory: Callable[[int], Any]) -> None:
     """Give each new array memory: that of an array of its size that is not used again, or else new memory."""
-    last = _find_last_uses(calls, results)
+    last = find_last_uses(calls, results)
     free: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
     ours: set[Traced] = set()
 
@@ -81,15 +93,15 @@ def _allocate(calls: list[Call], results: Iterable[Traced]) -> None:
             ours.remove(a)
 
     for i, call in enumerate(calls):
-        x = call.out.owner
         # An elementwise function reads an element before it writes it, so it may write over its argument.
         if isinstance(call.function, np.ufunc):
+            x = call.out.owner
             release(
                 {a for a in call.arrays if a in ours and a is not x and last[a] == i and a.shape == x.shape}
             )
-        if x.memory is None:
+        for x in dict.fromkeys(a.owner for a in call.arrays if a.owner.memory is None):
             n_bytes = x.size * x.dtype.itemsize
-            memory = free[n_bytes].pop() if free[n_bytes] else _new_memory(n_bytes)
+            memory = free[n_bytes].pop() if free[n_bytes] else new_memory(n_bytes)
             x.memory = memory.view(x.dtype).reshape(x.shape)
             ours.add(x)
         release({a.owner for a in call.arrays if a.owner in ours and last[a.owner] == i})

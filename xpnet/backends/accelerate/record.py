@@ -40,15 +40,15 @@ class Call:
 
 
 def trace_step(
-    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any
+    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, kind: type = np.ndarray
 ) -> tuple[list[Call], Any]:
-    """Return the calls that the step makes on these NumPy arrays, and the state that it returns.
+    """Return the calls that the step makes on these arrays, all of this kind, and the state that it returns.
 
     Raises:
         NotRecordable: the step is more than a list of these calls, or fails.
     """
     theta, moments, total = state
-    recorder = Recorder()
+    recorder = Recorder(kind)
     bind = recorder.bind
     arguments = (
         (bind(theta), tuple(map(bind, moments)), bind(total)),
@@ -71,7 +71,8 @@ def trace_step(
 class Recorder:
     """The namespace of a recorded step: each of its functions adds to `calls`. See `_typing.Namespace`."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type = np.ndarray) -> None:
+        self.kind = kind
         self.calls: list[Call] = []
         self._constants: dict[Any, Traced] = {}
         self._n_arrays = 0
@@ -83,8 +84,8 @@ class Recorder:
 
     def bind(self, value: NDArray[Any]) -> Traced:
         """Return the array whose memory is that of `value`."""
-        if not isinstance(value, np.ndarray):
-            raise NotRecordable(f"expected NumPy arrays, got {type(value).__name__}")
+        if not isinstance(value, self.kind):
+            raise NotRecordable(f"expected arrays of the backend, got {type(value).__name__}")
         bound = self.array(value.shape, value.dtype)
         bound.memory = value
         return bound

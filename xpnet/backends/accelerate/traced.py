@@ -60,10 +60,14 @@ class Traced:
     @property
     def value(self) -> Any:
         """The NumPy array. Its owner must have memory."""
+        return self.see_in(self.owner.memory)
+
+    def see_in(self, memory: Any) -> Any:
+        """Return the view of an array that is given for the owner."""
         if self.base is None:
-            return self.memory
+            return memory
         function, argument = self.view
-        return function(self.base.value, argument)
+        return function(self.base.see_in(memory), argument)
 
     @property
     def is_whole(self) -> bool:
@@ -122,6 +126,8 @@ for _name, _f in COMPARISONS.items():
 
 def reshape(x: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return x in this shape, never as a copy."""
+    if not isinstance(x, np.ndarray):  # CuPy: a view, because its arrays here are contiguous
+        return x.reshape(shape)
     try:
         return x.reshape(shape, copy=False)
     except ValueError as error:
