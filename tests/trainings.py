@@ -47,7 +47,7 @@ def problem(mlp, weighted=False):
     if mlp.classifies:
         Y = rng.dirichlet(np.ones(shape[1]), N)
     elif mlp.criterion is LOSSES["poisson"]:
-        Y = rng.poisson(2.0, shape)
+        Y = rng.poisson(2.0, shape).astype(float)
     return (X, Y, rng.uniform(0.5, 2.0, (N, 1)))[: 2 + weighted]
 
 

@@ -136,6 +136,24 @@ class CuBLAS:
         out[...] = alpha._obj.value * ab + (beta._obj.value * out if beta._obj.value else 0.0)
         return self.status
 
+    def cublasSetPointerMode_v2(self, handle, mode):
+        self.calls.append(("pointer mode", mode))
+        return self.status
+
+    def cublasSdot_v2(self, *arguments):
+        return self.dot(ctypes.c_float, *arguments)
+
+    def cublasDdot_v2(self, *arguments):
+        return self.dot(ctypes.c_double, *arguments)
+
+    def dot(self, number, handle, n, x, step_x, y, step_y, result):
+        """Compute the scalar product, as NETLIB documents dot."""
+        self.calls.append((number, handle.value))
+        pairs = [(x, step_x), (y, step_y)]
+        x, y = ((number * ((n - 1) * step + 1)).from_address(p.value)[::step] for p, step in pairs)
+        number.from_address(result.value).value = np.dot(x, y)
+        return self.status
+
 
 @pytest.fixture
 def library(monkeypatch):
@@ -169,10 +187,26 @@ def test_a_product_is_computed_by_cublas(dtype, number, shape, layouts, library)
     ]
 
 
+@pytest.mark.parametrize(("dtype", "number"), [("float32", ctypes.c_float), ("float64", ctypes.c_double)])
+def test_a_scalar_product_is_computed_by_cublas_and_stays_on_the_device(dtype, number, library):
+    xp = capturable()
+    a, b = np.arange(8, dtype=dtype)[1::2].view(DeviceArray), np.ones(4, dtype).view(DeviceArray)
+    c = xp.matmul(a, b)
+    assert (c, c.dtype, c.shape) == (16.0, dtype, ())
+    # CuPy expects to find the mode of its handle as it was.
+    assert library.calls[2:] == [("pointer mode", 1), (number, HANDLE), ("pointer mode", 0)]
+
+
+def test_a_product_is_written_where_it_is_wanted(library):
+    xp = capturable()
+    a, b, out = (np.ones(shape).view(DeviceArray) for shape in ((2, 3), (3, 2), (2, 2)))
+    assert xp.matmul(a, b, out=out) is out
+    assert (np.asarray(out) == 3.0).all()
+
+
 def test_what_is_no_product_of_matrices_is_left_to_cupy(library):
     xp = capturable()
     v = np.arange(3.0)
-    assert xp.matmul(v, v) == 5.0
     assert (xp.matmul(np.ones((2, 3)), v) == [3.0, 3.0]).all()
     assert xp.exp is np.exp
     assert len(library.calls) == 2  # stream and workspace

@@ -12,6 +12,7 @@ from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, 
 from xpnet import MLP, Adam
 from xpnet.backends import resolve
 from xpnet.backends.accelerate import CuPyCapture, GraphStep
+from xpnet.backends.accelerate.traced import NotRecordable
 from xpnet.backends.cupy import CuPy
 from xpnet.backends.numpy import NumPy
 from xpnet.errors import DivergenceError
@@ -48,12 +49,22 @@ class Stored(NumPy):
         return self.graphs[-1]
 
 
+class OfKernels(CuPyCapture):
+    """A capture of generated kernels alone."""
+
+    def record(self, *step):
+        try:
+            return super().record(*step)
+        except NotRecordable as reason:  # otherwise the step would be captured as written
+            raise AssertionError from reason
+
+
 @dataclass(frozen=True)
 class OnCuPy(CuPy):
     """CuPy, which keeps its graphs in a list."""
 
     graphs: list = field(default_factory=list)
-    make_capture: type = CuPyCapture
+    make_capture: type = OfKernels
 
     def compile_step(self, step, n_steps, steps_per_epoch):
         self.graphs.append(GraphStep(step, self, self.make_capture))
@@ -225,7 +236,7 @@ class UsesTheHost(SGD):
 def test_the_stream_is_usable_after_a_capture_that_fails(cupy_backend, caplog):
     import cupy
 
-    backend = OnCuPy(**vars(cupy_backend))
+    backend = OnCuPy(**vars(cupy_backend), make_capture=CuPyCapture)
     mlp = MLP((5, 7, 3))
     with cupy.cuda.Stream() as stream, caplog.at_level("INFO", logger="xpnet"):
         found = train(backend, mlp, UsesTheHost(), problem(mlp))
@@ -233,11 +244,24 @@ def test_the_stream_is_usable_after_a_capture_that_fails(cupy_backend, caplog):
         assert not stream.is_capturing()
         assert float(cupy.arange(5.0).sum()) == 10.0
     check(found, train(plain(), mlp, SGD(), problem(mlp)))
-    (record,) = caplog.records
-    assert record.message.startswith("the training step is not captured as a CUDA graph")
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith("the training step is captured as written, not as generated kernels")
+    assert messages[1].startswith("the training step is not captured as a CUDA graph but runs as written")
     assert backend.graphs[0].launches == {}
     fit(backend)
     assert len(backend.graphs[1].launches) == 2
+
+
+def test_a_step_without_kernels_is_captured_as_written(cupy_backend):
+    class Clips(SGD):
+        """An update with a function that is not recorded."""
+
+        def update(self, theta, g, moments, coefficients, *, xp):
+            return super().update(theta, xp.where(g > 0.1, 0.1, g), moments, coefficients, xp=xp)
+
+    backend = OnCuPy(**vars(cupy_backend), make_capture=CuPyCapture)
+    compare(backend, MLP((5, 7, 3)), Clips(), problem(MLP((5, 7, 3))))
 
 
 def test_a_graph_is_launched_on_the_callers_stream(cupy_backend):

@@ -1048,7 +1048,7 @@ def test_an_error_of_the_users_own_reaches_the_user():
 
 
 def test_an_error_in_the_plan_is_not_taken_for_a_step_that_cannot_be_recorded(monkeypatch):
-    def fails(calls, results):
+    def fails(*_):
         raise TypeError("a bug")
 
     monkeypatch.setattr(plan, "_allocate", fails)

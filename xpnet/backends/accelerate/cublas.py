@@ -100,9 +100,7 @@ class Capturable:
     def _dot(self, a: Any, b: Any, out: Any) -> Any:
         """Return the scalar product, computed on the device without a temporary vector."""
         c = self.cupy.empty((), dtype=a.dtype) if out is None else out
-        function = (
-            self.cublas.cublasSdot_v2 if a.dtype == self.cupy.float32 else self.cublas.cublasDdot_v2
-        )
+        function = self.cublas.cublasSdot_v2 if a.dtype == self.cupy.float32 else self.cublas.cublasDdot_v2
         pointers = [ctypes.c_void_p(x.data.ptr) for x in (a, b, c)]
         strides = [x.strides[0] // x.itemsize for x in (a, b)]
         self._check(self.cublas.cublasSetPointerMode_v2(self.handle, _ON_THE_DEVICE))

@@ -28,6 +28,8 @@ __all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
 _TOLERANCE = 1e-3
 _TOLERANCE_OF_THETA = 0.1
 
+_PIECE = 2**18  # elements
+
 
 class Capture(Protocol):
     """What `GraphStep` needs of a library: it runs work aside, on a stream and in memory of its own."""
@@ -121,9 +123,7 @@ class GraphStep:
     def _begin(self, steps: Steps, i: int, size: int) -> None:
         """Take a step as written. Then capture it, launch the graph on the same state, and compare."""
         before = self._read(self.state)
-        theta, *moments, total = self.state
-        state = theta, tuple(moments), total
-        expected = self._read(_flatten(self.plain(state, self.data, steps, i, i + 1)))
+        expected = self._compute_as_written(steps, i)
         try:
             if self.capture is None:
                 self.capture = self.make_capture(self.backend)
@@ -134,8 +134,10 @@ class GraphStep:
             self.counter[...] = i
             launch = self.capture.capture(work)
             launch()
-            difference = _find_difference(before, expected, self._read(self.state))
+            difference = expected and _find_difference(before, expected, self._read(self.state))
         except Exception as error:  # the step as written has worked, so it is the capture that does not
+            if expected is None:
+                raise
             log = logging.getLogger("xpnet")
             log.info("the training step is not captured as a CUDA graph but runs as written: %s", error)
             self.runs_as_written = True
@@ -150,25 +152,44 @@ class GraphStep:
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        if self.runs_as_written:
+        if self.runs_as_written and expected is not None:
             self.launches.clear()
             self._write(expected)
+
+    def _compute_as_written(self, steps: Steps, i: int) -> list[NDArray[Any]] | None:
+        """Return the state after step i as written, or None if there is too little memory for it.
+
+        A graph needs less: theta, its gradient and the moments, where the step as written has temporaries.
+        """
+        theta, *moments, total = self.state
+        try:
+            return self._read(
+                _flatten(self.plain((theta, tuple(moments), total), self.data, steps, i, i + 1))
+            )
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+        return None
 
     def _make_work(self, steps: Steps, size: int) -> Callable[[Any], None]:
         """Return the step as a function of `xp` alone: on our arrays, at the batch that the counter names."""
         theta, *moments, total = self.state
+        # A launch refers to the work, which must not refer to `self`: the cycle would keep its memory.
+        step, data, table, rows, counter = self.step, self.data, self.table, self.rows, self.counter
+        places = self.places[:size]
 
         def work(xp: Any) -> None:
-            line = xp.take(self.table, self.counter, axis=0)
+            nonlocal counter
+            line = xp.take(table, counter, axis=0)
             coefficients = tuple(line[0, j] for j in range(line.shape[1]))
             index = None
-            if self.rows is not None:
-                index = xp.take(self.rows, self.places[:size] + self.counter * steps.batch_size, axis=0)
-            result = self.step((theta, tuple(moments), total), self.data, index, coefficients, xp=xp)
-            for ours, new in zip(self.state, _flatten(result), strict=True):
+            if rows is not None:
+                index = xp.take(rows, places + counter * steps.batch_size, axis=0)
+            result = step((theta, tuple(moments), total), data, index, coefficients, xp=xp)
+            for ours, new in zip((theta, *moments, total), _flatten(result), strict=True):
                 if new is not ours:
                     ours[...] = new
-            self.counter += 1
+            counter += 1
 
         return work
 
@@ -181,19 +202,23 @@ class GraphStep:
         try:
             recorded = self.capture.record(self.step, state, self.data, *given)
         except NotRecordable as reason:
-            log = logging.getLogger("xpnet")
-            log.info("the training step is captured as written, and not as a list of kernels: %s", reason)
+            if not self.launches:
+                log = logging.getLogger("xpnet")
+                log.info("the training step is captured as written, not as generated kernels: %s", reason)
             return None
         if recorded is None:
             return None
         result, run = recorded
-        copies = [(ours, new) for ours, new in zip(self.state, _flatten(result), strict=True) if new is not ours]
+        pairs = zip(self.state, _flatten(result), strict=True)
+        copies = [(ours, new) for ours, new in pairs if new is not ours]
+        counter = self.counter
 
         def work(xp: Any) -> None:
+            nonlocal counter
             run()
             for ours, new in copies:
                 ours[...] = new
-            self.counter += 1
+            counter += 1
 
         return work
 
@@ -201,8 +226,12 @@ class GraphStep:
         return [self.backend.to_numpy(x) for x in arrays]
 
     def _write(self, values: list[NDArray[Any]]) -> None:
+        """Copy these values to our arrays: piece by piece, because each copy is a second array for a time."""
         for ours, value in zip(self.state, values, strict=True):
-            ours[...] = self.backend.asarray(value)
+            flat, flat_value = ours.reshape(-1), value.reshape(-1)
+            for first in range(0, flat_value.size, _PIECE):
+                piece = slice(first, first + _PIECE)
+                flat[piece] = self.backend.asarray(flat_value[piece])
 
 
 def _flatten(state: Any) -> list[Any]:
@@ -233,15 +262,23 @@ class CuPyCapture:
         self.cupy = cupy
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.xp = Capturable(backend.xp, cupy)
+        self.buffers: dict[int, list[Any]] = {}
         self.pool = cupy.cuda.MemoryPool()
         # A pool that is deleted does not free what it has left.
         weakref.finalize(self, self.pool.free_all_blocks).atexit = False
 
     def record(self, *step: Any) -> tuple[Any, Callable[[], None]]:
-        with self._aside():
-            recorded = emit_step(*step, xp=self.xp)
-            self.stream.synchronize()
-            return recorded
+        # Steps with batches of other sizes never run at the same time, so they share their memory.
+        free = {n_bytes: list(buffers) for n_bytes, buffers in self.buffers.items()}
+
+        def new_memory(n_bytes: int) -> Any:
+            if not free.get(n_bytes):
+                buffer = self.cupy.empty(n_bytes, dtype=self.cupy.uint8)
+                self.buffers.setdefault(n_bytes, []).append(buffer)
+                return buffer
+            return free[n_bytes].pop()
+
+        return emit_step(*step, xp=self.xp, new_memory=new_memory)
 
     def warm_up(self, work: Callable[[Any], None]) -> None:
         self.cupy.cuda.get_current_stream().synchronize()
@@ -256,7 +293,11 @@ class CuPyCapture:
                 work(self.xp)
             finally:
                 graph = self.stream.end_capture()  # or the stream would remain in capture mode
-        return cast(Callable[[], None], graph.launch)
+
+        def launch(work: Any = work) -> None:  # keeps the arrays of the work, to which the graph has pointers
+            graph.launch()
+
+        return launch
 
     @contextmanager
     def _aside(self) -> Iterator[None]:

@@ -48,6 +48,7 @@ def emit_step(
     size: int,
     *,
     xp: Any,
+    new_memory: Callable[[int], Any],
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and a function that runs the step on the current stream.
 
@@ -59,6 +60,7 @@ def emit_step(
         batch_size: number of rows per step.
         size: number of rows of this step.
         xp: a `Capturable`.
+        new_memory: (number of bytes) -> an array of bytes, which is kept for the step.
 
     Raises:
         NotRecordable: the step is more than a list of the array operations that can be recorded.
@@ -66,9 +68,12 @@ def emit_step(
     cupy = xp.cupy
     line = cupy.empty(table.shape[1:], table.dtype)
     index = None if rows is None else cupy.empty(size, rows.dtype)
-    calls, new_state = trace_step(step, state, data, index, list(map(line.__getitem__, range(line.size))), cupy.ndarray)
-    emitter = _Emitter(xp)
-    result, compute = prepare(calls, new_state, emitter.emit, lambda n_bytes: cupy.empty(n_bytes, cupy.uint8))
+    calls, new_state = trace_step(
+        step, state, data, index, list(map(line.__getitem__, range(line.size))), cupy.ndarray
+    )
+    result, compute = prepare(calls, new_state, _Emitter(xp).emit, new_memory)
+    for x in {x.owner for call in calls for x in call.arrays}:
+        x.memory = None  # the recording, which is made of cycles, must not keep memory of the device
     any_rows = counter if rows is None else rows
     start = cupy.RawKernel(write_start(table.dtype, any_rows.dtype), "start")
     n = 0 if rows is None else size

@@ -59,6 +59,7 @@ def trace_step(
     try:
         new_theta, new_moments, new_total = step(*arguments, xp=recorder)
     except NotRecordable:
+        recorder.calls.clear()  # they are part of cycles, which would keep the arrays for a while
         raise
     except Exception as error:  # the user's code may raise anything where it expects NumPy arrays
         raise NotRecordable(f"{type(error).__name__}: {error}") from error

@@ -18,9 +18,9 @@ import numpy as np
 from xpnet.backends.accelerate.record import Call
 from xpnet.backends.accelerate.traced import NotRecordable, Traced
 
-__all__ = ["C_TYPES", "EXPRESSIONS", "find_key", "get_name", "is_ones", "write_kernel", "write_start", "write_take"]
+__all__ = ["EXPRESSIONS", "find_key", "get_name", "is_ones", "write_kernel", "write_start", "write_take"]
 
-C_TYPES = {
+_C_TYPES = {
     "bool": "bool",
     "int8": "signed char",
     "uint8": "unsigned char",
@@ -86,6 +86,13 @@ _LOOPS = {
 _ADDRESSES = {"element": "i", "row": "r", "column": "j", "number": "0"}
 
 
+def get_c_type(dtype: Any) -> str:
+    """Return the type of C++ for a dtype of NumPy. Raises NotRecordable if there is none."""
+    if str(dtype) not in _C_TYPES:
+        raise NotRecordable(f"kernels have no {dtype}")
+    return _C_TYPES[str(dtype)]
+
+
 def get_name(call: Call) -> str:
     """Return the name of what the call computes, a key of `EXPRESSIONS` or another."""
     return call.function.__name__.strip("_")
@@ -121,7 +128,7 @@ def write_kernel(
 
 
 class _Writer:
-    """Writes the calls one by one. A value stays in a variable until the loop ends in which it is computed."""
+    """Writes the calls one by one. A value stays in a variable until the end of its loop."""
 
     def __init__(
         self, kind: str, space: tuple[int, int], calls: list[Call], is_used_after: Callable[[Traced], bool]
@@ -137,7 +144,8 @@ class _Writer:
         self.position = self.n_names = 0
 
     def write(self) -> None:
-        for self.position, call in enumerate(self.calls):
+        for i, call in enumerate(self.calls):
+            self.position = i
             name = get_name(call)
             if self.kind == "total" and name == "dot":
                 self._write_total(call)
@@ -162,12 +170,13 @@ class _Writer:
         words = [self._read(x, out.dtype) for x in inputs]
         if name not in ("convert", "assign", "join"):
             common = np.result_type(*(x.dtype for x in inputs))
-            c_type = C_TYPES[str(common)]
+            c_type = get_c_type(common)
             words = [
-                word if x.dtype == common else f"({c_type}){word}" for x, word in zip(inputs, words, strict=True)
+                word if x.dtype == common else f"({c_type}){word}"
+                for x, word in zip(inputs, words, strict=True)
             ]
         variable = self._make_name("v")
-        self._add(f"const {C_TYPES[str(out.dtype)]} {variable} = {EXPRESSIONS[name].format(*words)};")
+        self._add(f"const {get_c_type(out.dtype)} {variable} = {EXPRESSIONS[name].format(*words)};")
         key = find_key(out)
         self.outer.pop(key, None)
         (self.outer if self.loop is None else self.inner)[key] = variable
@@ -178,7 +187,7 @@ class _Writer:
         if find_key(x) in {find_key(c.out) for _, _, c in self.reductions}:
             self._close()
         self._open()
-        word, c_type, total = self._read(x, x.dtype), C_TYPES[str(x.dtype)], self._make_name("t")
+        word, c_type, total = self._read(x, x.dtype), get_c_type(x.dtype), self._make_name("t")
         loop, self.loop = self.loop, None
         self._add(f"{c_type} {total} = {'0' if how == 'sum' else f'-({c_type})1 / ({c_type})0'};")
         self.loop = loop
@@ -229,7 +238,7 @@ class _Writer:
 
     def _write_total(self, call: Call) -> None:
         x = call.arguments[1] if is_ones(call.arguments[0]) else call.arguments[0]
-        c_type, total = C_TYPES[str(x.dtype)], self._make_name("t")
+        c_type, total = get_c_type(x.dtype), self._make_name("t")
         self._add(f"__shared__ {c_type} {total}[512];")
         self._add(f"{total}[threadIdx.x] = 0;")
         self._add(f"for (int i = threadIdx.x; i < k; i += 512) {total}[threadIdx.x] += {self._point(x)}[i];")
@@ -251,18 +260,20 @@ class _Writer:
             self._add(f"{self._point(x)}[{address}] = {self.outer[key]};")
 
     def _is_needed(self, x: Traced) -> bool:
-        later = {a.owner for call in self.calls[self.position :] for a in call.arrays}  # `in` a list would call ==
+        later = {
+            a.owner for call in self.calls[self.position :] for a in call.arrays
+        }  # `in` a list would call ==
         return x.owner in later or self.is_used_after(x.owner)
 
     def _read(self, x: Any, dtype: Any) -> str:
         if not isinstance(x, Traced):
             x = np.asarray(x, dtype)[()]
-            return self._declare(("number", repr(x), str(dtype)), f"const {C_TYPES[str(dtype)]} ", x)
+            return self._declare(("number", repr(x), str(dtype)), f"const {get_c_type(dtype)} ", x)
         key = find_key(x)
         known = self.inner.get(key) or self.outer.get(key)
         if known is not None:
             return known
-        c_type = C_TYPES[str(x.dtype)]
+        c_type = get_c_type(x.dtype)
         if isinstance(x.owner.memory, np.ndarray) and not x.shape:
             return self._declare(key, f"const {c_type} ", x.value[()])
         variable = self._make_name("v")
@@ -272,7 +283,7 @@ class _Writer:
 
     def _point(self, x: Traced) -> str:
         """Return the name of the parameter that points to x."""
-        return self._declare(find_key(x), f"{C_TYPES[str(x.dtype)]}* ", x)
+        return self._declare(find_key(x), f"{get_c_type(x.dtype)}* ", x)
 
     def _declare(self, key: Any, c_type: str, argument: Any) -> str:
         if key not in self.parameters:
@@ -312,9 +323,10 @@ def find_level(shape: tuple[int, ...], space: tuple[int, int]) -> str:
 
 def write_take(x: Any, index: Any) -> str:
     """Return the source of `take`, for `out = x[index]` with any strides of x, given in elements."""
-    c_type, c_index = C_TYPES[str(x.dtype)], C_TYPES[str(index.dtype)]
+    c_type, c_index = get_c_type(x.dtype), get_c_type(index.dtype)
     return f"""extern "C" __global__ void take(
-    const {c_type}* x, const {c_index}* index, {c_type}* out, long long by_row, long long by_column, int n, int k
+    const {c_type}* x, const {c_index}* index, {c_type}* out,
+    long long by_row, long long by_column, int n, int k
 ) {{
     const int step = gridDim.x * blockDim.x;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n * k; i += step)
@@ -325,7 +337,7 @@ def write_take(x: Any, index: Any) -> str:
 
 def write_start(dtype: Any, index: Any) -> str:
     """Return the source of `start`, which finds the rows and the coefficients of the step."""
-    c_type, c_index = C_TYPES[str(dtype)], C_TYPES[str(index)]
+    c_type, c_index = get_c_type(dtype), get_c_type(index)
     return f"""extern "C" __global__ void start(
     const long long* counter, const {c_type}* table, {c_type}* line, int k,
     const {c_index}* rows, {c_index}* index, int size, int n
