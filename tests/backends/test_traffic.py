@@ -139,3 +139,44 @@ def test_a_validation_adds_one_read_to_an_epoch():
     watch = "records = validate(records, state, lambda: evaluate(mlp, state.theta, X, Y, backend=backend))"
     counts = count_epoch(20, more=watch)
     assert [counts[event] for event in CROSSINGS] == [2, 2, 2]
+
+
+UNCAPTURED = """
+import os
+import numpy as np
+from xpnet import MLP, Adam, epochs
+from xpnet.backends import resolve
+from xpnet.backends.accelerate import CuPyCapture, GraphStep
+from xpnet.backends.cupy import CuPy
+from xpnet.training import start
+
+class Uncaptured(CuPyCapture):
+    def capture(self, work):
+        def launch():
+            with self._aside():
+                work(self.xp)
+        return launch
+
+class Launching(CuPy):
+    def compile_step(self, step, n_steps, steps_per_epoch):
+        return GraphStep(step, self, Uncaptured)
+
+rng = np.random.default_rng(0)
+backend, mlp = Launching(**vars(resolve("cuda", "cupy", "float32"))), MLP((784, 50, 20, 10))
+X, Y = (backend.asarray(x) for x in (rng.random(({n}, 784)), np.eye(10)[rng.integers(0, 10, {n})]))
+
+def train():
+    state = start(mlp.init(0), Adam(), backend=backend)
+    options = dict(schedule=lambda t: 1e-3, n_epochs=1, batch_size=64)
+    list(epochs(mlp, Adam(), state, X, Y, backend=backend, **options))
+"""
+
+
+def test_a_captured_step_has_twelve_kernels_beside_its_products():
+    # The batch and the coefficients, 2 gathers, 2 hidden layers, the loss by rows and its sum, 3 gradients
+    # of biases with those of the activations, Adam, and the counter. The products are calls of cuBLAS.
+    counts = [count_traffic(UNCAPTURED.format(n=64 * n_steps), "train()") for n_steps in (1, 2, 12)]
+    one, two, many = (each["launch"] for each in counts)
+    assert two - one == 12
+    assert many - one == 11 * 12
+    assert [counts[2][event] for event in CROSSINGS] == [counts[0][event] for event in CROSSINGS]

@@ -269,7 +269,7 @@ class _Emitter:
         if isinstance(memory, np.ndarray):
             return self.cupy.asarray(x.value)
         if memory is not None and not memory.flags.c_contiguous:
-            raise NotRecordable("data with gaps")
+            raise NotRecordable(f"data with strides {memory.strides}: expected contiguous rows")
         return x
 
 

@@ -66,7 +66,6 @@ _SHELLS = {
     "flat": """
     const int step = gridDim.x * blockDim.x;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n * k; i += step) {
-        const int r = i / k, j = i % k;
 @    }
 """,
     "rows": """
@@ -80,9 +79,10 @@ _SHELLS = {
 @""",
 }
 _LOOPS = {
-    "rows": "    for (int j = lane; j < k; j += 32) {\n        const int i = r * k + j;\n",
-    "columns": "    for (int r = threadIdx.y; r < n && j < k; r += 16) {\n        const int i = r * k + j;\n",
+    "rows": "    for (int j = lane; j < k; j += 32) {\n",
+    "columns": "    for (int r = threadIdx.y; r < n && j < k; r += 16) {\n",
 }
+_INDICES = {"flat": {"r": "i / k", "j": "i % k"}, "rows": {"i": "r * k + j"}, "columns": {"i": "r * k + j"}}
 _ADDRESSES = {"element": "i", "row": "r", "column": "j", "number": "0"}
 
 
@@ -211,6 +211,10 @@ class _Writer:
             if x is not None and self._is_needed(x):
                 self._add(f"{self._point(x)}[{_ADDRESSES[self._find_level(x)]}] = {variable};")
         loop, self.loop = self.loop, None
+        text = "".join(loop)
+        for index, value in _INDICES[self.kind].items():
+            if f"[{index}]" in text:
+                loop.insert(0, f"        const int {index} = {value};\n")
         self.inner = {}
         if self.kind in _LOOPS:
             self.lines += [_LOOPS[self.kind], *loop, "    }\n"]
