@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xpnet import MLPClassifier, MLPRegressor
+from xpnet.backends.accelerate import cublas
 from xpnet.errors import OutOfMemoryError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer. Maximum iterations")
@@ -191,6 +192,24 @@ def test_fit_allocates_six_vectors_for_adam(pool):
     activations = 4 * 50 * (500 + 1500)
     assert vectors < 1.1 * peak
     assert peak < 1.1 * (vectors + activations)
+
+
+def test_fit_needs_four_vectors_for_adam_where_there_is_no_room_for_six(pool, monkeypatch):
+    import cupy
+
+    monkeypatch.setattr(cublas, "_WORKSPACE_BYTES", MEGABYTE)
+    X, y = (cupy.asarray(array) for array in draw(90, 500))  # batches of two sizes
+    options = {"hidden_layer_sizes": (3000,), "batch_size": 50, "max_iter": 16}
+    model = make(**options).fit(X, y)
+    expected = [array.get() for array in model.coefs_]
+    # theta, its gradient and two moments: no room to take the first step as written, for a comparison.
+    vectors = 4 * 4 * count_parameters(model)
+    activations = 4 * 50 * (500 + 2 * 3000)
+    del model
+    with limit(pool, int(1.1 * (vectors + activations))):
+        model = make(**options).fit(X, y)
+    for found, right in zip(model.coefs_, expected, strict=True):
+        np.testing.assert_allclose(found.get(), right, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])

@@ -28,7 +28,7 @@ __all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
 _TOLERANCE = 1e-3
 _TOLERANCE_OF_THETA = 0.1
 
-_PIECE = 2**18  # elements
+_PIECE = 2**16  # elements
 
 
 class Capture(Protocol):
@@ -261,22 +261,26 @@ class CuPyCapture:
 
         self.cupy = cupy
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.xp = Capturable(backend.xp, cupy)
-        self.buffers: dict[int, list[Any]] = {}
+        self.buffers: list[Any] = []
         self.pool = cupy.cuda.MemoryPool()
+        with cupy.cuda.using_allocator(self.pool.malloc):
+            self.xp = Capturable(backend.xp, cupy)
         # A pool that is deleted does not free what it has left.
         weakref.finalize(self, self.pool.free_all_blocks).atexit = False
 
     def record(self, *step: Any) -> tuple[Any, Callable[[], None]]:
+        # The gradient first, before smaller arrays are placed where it would fit.
+        if not self.buffers:
+            self.buffers.append(self.cupy.empty(step[1][0].nbytes, dtype=self.cupy.uint8))
         # Steps with batches of other sizes never run at the same time, so they share their memory.
-        free = {n_bytes: list(buffers) for n_bytes, buffers in self.buffers.items()}
+        free = list(self.buffers)
 
         def new_memory(n_bytes: int) -> Any:
-            if not free.get(n_bytes):
-                buffer = self.cupy.empty(n_bytes, dtype=self.cupy.uint8)
-                self.buffers.setdefault(n_bytes, []).append(buffer)
-                return buffer
-            return free[n_bytes].pop()
+            for i, buffer in enumerate(free):
+                if n_bytes <= buffer.size < 2 * n_bytes:
+                    return free.pop(i)[:n_bytes]
+            self.buffers.append(self.cupy.empty(n_bytes, dtype=self.cupy.uint8))
+            return self.buffers[-1]
 
         return emit_step(*step, xp=self.xp, new_memory=new_memory)
 
