@@ -157,6 +157,50 @@ def test_maxima_and_minima_of_nan(cupy_backend):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.fixture
+def sources(monkeypatch):
+    """A list to which each kernel that is made adds its source."""
+    import cupy
+
+    made, compile = [], cupy.RawKernel
+    monkeypatch.setattr(cupy, "RawKernel", lambda source, name: made.append(source) or compile(source, name))
+    return made
+
+
+def test_what_other_threads_write_is_read_in_another_kernel(cupy_backend, sources):
+    def step(state, data, index, coefficients, *, xp):
+        (X,), (theta, (m,), total) = data, state
+        m = X - xp.sum(X, axis=0)
+        doubled = theta[:-1] * 2.0
+        theta[1:] += doubled
+        X = X + xp.max(X, axis=1, keepdims=True)
+        X = X - xp.sum(X, axis=0)
+        total += xp.sum(X * X)
+        return theta, (m,), total
+
+    state, data = (draw(500), np.zeros((50, 70)), np.zeros(())), [draw(50, 70)]
+    found = run_kernels(cupy_backend, step, state, data, None, (1.0,))
+    for x, y in zip(found, run_plain(step, state, data, None, (1.0,)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+    # The emulated device takes thread by thread, so that its results would be right.
+    assert max(source.count("for (int r") for source in sources if " columns(" in source) == 1
+
+
+@pytest.mark.parametrize("how", ["shifted", "rows"])
+def test_a_call_that_writes_what_it_reads_elsewhere(how, cupy_backend):
+    def step(state, data, index, coefficients, *, xp):
+        (theta, moments, total) = state
+        if how == "shifted":
+            theta[1:] += theta[:-1]
+        else:
+            m = xp.reshape(theta, (2, 3))
+            m += m[:1, :]
+        return theta, moments, total
+
+    with pytest.raises(NotRecordable, match="reads at other places"):
+        run_kernels(cupy_backend, step, (draw(6), np.zeros(())), [draw(2, 2)], None, (1.0,))
+
+
 def add_sum_of_rows(state, data, index, coefficients, *, xp):
     theta, moments, total = state
     X = xp.astype(data[0], theta.dtype)
@@ -202,15 +246,11 @@ class RecordedError(Exception):
 
 
 @pytest.fixture
-def find_sources(monkeypatch):
+def find_sources(sources):
     """Return a function (network, optimizer, dtype, ...) -> the sources of the kernels of a step."""
-    import cupy
-
-    found, compile = [], cupy.RawKernel
-    monkeypatch.setattr(cupy, "RawKernel", lambda source, name: found.append(source) or compile(source, name))
 
     def find(mlp, optimizer=ADAM, dtype="float32", weighted=False, index=False, **options):
-        found.clear()
+        sources.clear()
         backend = Recording(**vars(resolve("cuda", "cupy", dtype)))
         n_in, n_out = mlp.sizes[0], mlp.sizes[-1]
         Y = np.arange(8) % n_out if index else np.eye(n_out)[np.arange(8) % n_out]
@@ -219,7 +259,7 @@ def find_sources(monkeypatch):
         settings = {"schedule": lambda t: 1e-3, "n_epochs": 1, "batch_size": 4} | options
         with pytest.raises(RecordedError):
             next(epochs(mlp, optimizer, state, *map(backend.asarray, data), backend=backend, **settings))
-        return list(found)
+        return list(sources)
 
     return find
 

@@ -51,9 +51,13 @@ class Capture(Protocol):
 class GraphStep:
     """A training step as `Backend.compile_step` describes it, as one CUDA graph for each size of a batch.
 
+    What is captured is a list of kernels generated for the step, where the library has them and the step can
+    be recorded; else it is the step as written.
+
     The first launch of a graph is compared with the step as written. If the two differ by more than rounding,
     a RuntimeWarning says so, and from then on each step runs as written. It also does, without a warning, if
-    the step cannot be captured. Whether the Python code of a captured step has changed since is not checked.
+    the step cannot be captured. If there is too little memory for the step as written, which needs more than
+    a graph, nothing is compared. Whether the Python code of a captured step has changed since is not checked.
 
     The state stays in the arrays that come first. Other arrays are copied there.
 

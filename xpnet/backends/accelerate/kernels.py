@@ -130,7 +130,8 @@ class _Group:
         summed = {find_key(c.out) for c in self.calls if _classify(c)[0] == "columns"}
         if any(find_key(x) in summed for x in call.arrays):
             return False
-        pairs = [(x, call.out) for x in self.arrays] + [(x, y) for x in self.outs for y in call.arrays]
+        pairs = [(x, call.out) for x in (*self.arrays, *call.arrays)]
+        pairs += [(x, y) for x in self.outs for y in call.arrays]
         return all(find_key(x) == find_key(y) for x, y in pairs if _overlap(x, y))
 
 
@@ -198,6 +199,9 @@ def _group(calls: list[Call]) -> list[_Group]:
         else:
             joint = None
         if joint is None:
+            *inputs, out = call.arrays
+            if kind == "flat" and any(_overlap(x, out) and find_key(x) != find_key(out) for x in inputs):
+                raise NotRecordable("a call writes what it reads at other places")
             groups.append(_Group(kind, space, [call]))
     return groups
 
