@@ -104,7 +104,7 @@ def test_a_network_that_does_not_fit_is_refused(pool):
     n_parameters = 256 * 4096
     with limit(pool, 16 * MEGABYTE):
         before = pool.used_bytes()
-        with pytest.raises(OutOfMemoryError, match=r"Try batch_size=16, or fewer hidden units$") as refused:
+        with pytest.raises(OutOfMemoryError, match=r"Try batch_size=16, or fewer hidden units\.") as refused:
             make(hidden_layer_sizes=(4096,), batch_size=64).fit(X, y)
         assert pool.used_bytes() == before
         read_message(refused.value, 4 * (6 * n_parameters + 2 * 64 * 4096))

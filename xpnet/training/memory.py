@@ -11,6 +11,7 @@ from xpnet.backends import Backend
 __all__ = ["MemoryNeeds", "estimate_memory", "explain_shortage"]
 
 # Vectors shaped like theta beside the moments: theta, its gradient and two temporaries of the update.
+# The kernels of a CUDA graph need no temporaries, but the first steps are taken as written if there is room.
 _N_VECTORS = 4
 
 
