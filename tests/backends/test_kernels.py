@@ -158,7 +158,7 @@ def test_maxima_and_minima_of_nan(cupy_backend):
 
 
 @pytest.fixture
-def sources(monkeypatch):
+def sources(cupy_backend, monkeypatch):
     """A list to which each kernel that is made adds its source."""
     import cupy
 
