@@ -98,7 +98,7 @@ def test_each_option_named_exists(capsys):
 def test_what_is_to_be_found_is_there():
     package = Path(xpnet.__file__).parent
     rows = re.search(r"\| to find \| open \|\n\|---\|---\|\n((?:\|.*\n)+)", README)[1].splitlines()
-    assert len(rows) == 10
+    assert len(rows) == 13
     for row in rows:
         named = re.findall(r"`([^`]+)`", row.split("|")[2])
         files = [package / name for name in named if "/" in name]

@@ -52,6 +52,8 @@ class Best(NamedTuple):
 class TrainState:
     """The state of training. `epochs` updates it and may overwrite its arrays: copy what you want to keep.
 
+    The arrays belong to one training: do not put them into the state of another.
+
     Attributes:
         theta: (n_parameters,).
         moments: the optimizer's vectors, each shaped like theta.

@@ -1,6 +1,7 @@
 """Fast paths, each for one library. Each is tested against the plain code whose place it takes."""
 
-from xpnet.backends.accelerate.graph import CuPyCapture, GraphStep, TorchCapture
+from xpnet.backends.accelerate.capture import CuPyCapture, TorchCapture
+from xpnet.backends.accelerate.graph import GraphStep
 from xpnet.backends.accelerate.loop import CompiledLoop
 from xpnet.backends.accelerate.plan import record_step
 from xpnet.backends.accelerate.replay import Replay

@@ -7,21 +7,18 @@ itself advances, says which batch and which line of the table are next. A launch
 
 import logging
 import warnings
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends.accelerate.cublas import Capturable
-from xpnet.backends.accelerate.kernels import emit_step
+from xpnet.backends.accelerate.capture import Capture
 from xpnet.backends.accelerate.traced import NotRecordable
 from xpnet.backends.backend import Backend, Steps, take_steps
 
-__all__ = ["CuPyCapture", "GraphStep", "TorchCapture"]
+__all__ = ["GraphStep"]
 
 # How far the first launch may be from the plain step, in parts of the change that the step makes. Where a
 # gradient is near 0, rounding changes its sign, and with it the first change of a parameter by Adam.
@@ -29,23 +26,6 @@ _TOLERANCE = 1e-3
 _TOLERANCE_OF_THETA = 0.1
 
 _PIECE = 2**16  # elements
-
-
-class Capture(Protocol):
-    """What `GraphStep` needs of a library: it runs work aside, on a stream and in memory of its own."""
-
-    def record(self, *step: Any) -> tuple[Any, Callable[[], None]] | None:
-        """Return what `emit_step` returns for these arguments, or None if there is nothing like it.
-
-        Raises:
-            NotRecordable: as `emit_step`.
-        """
-
-    def warm_up(self, work: Callable[[Any], None]) -> None:
-        """Call work(xp), so that kernels are compiled and memory is found. Wait until it is done."""
-
-    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
-        """Return a function that launches what work(xp) computes, on the caller's current stream."""
 
 
 class GraphStep:
@@ -142,23 +122,29 @@ class GraphStep:
         except Exception as error:  # the step as written has worked, so it is the capture that does not
             if expected is None:
                 raise
+            self._give_up(expected)
             log = logging.getLogger("xpnet")
             log.info("the training step is not captured as a CUDA graph but runs as written: %s", error)
-            self.runs_as_written = True
-        else:
-            self.launches[size] = launch
-            if difference is not None:
-                self.runs_as_written = True
-                warnings.warn(
-                    f"the CUDA graph of the training step and the step as written differ: {difference}. "
-                    "From now on each step runs as written, which is slower. XPNET_CUDA_GRAPH=0 switches "
-                    "CUDA graphs off",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-        if self.runs_as_written and expected is not None:
-            self.launches.clear()
-            self._write(expected)
+            return
+        except BaseException:  # Ctrl-C: the step is not taken
+            self._write(before)
+            raise
+        self.launches[size] = launch
+        if expected is not None and difference is not None:
+            self._give_up(expected)
+            warnings.warn(
+                f"the CUDA graph of the training step and the step as written differ: {difference}. From now "
+                "on each step runs as written, which is slower. XPNET_CUDA_GRAPH=0 switches CUDA graphs off",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _give_up(self, expected: list[NDArray[Any]]) -> None:
+        """Run each step as written from now on. The current one has led to these values."""
+        self.runs_as_written = True
+        self.launches.clear()
+        self.capture = None  # frees its memory
+        self._write(expected)
 
     def _compute_as_written(self, steps: Steps, i: int) -> list[NDArray[Any]] | None:
         """Return the state after step i as written, or None if there is too little memory for it.
@@ -247,102 +233,12 @@ def _find_difference(
     before: list[NDArray[Any]], expected: list[NDArray[Any]], found: list[NDArray[Any]]
 ) -> str | None:
     """Return by how much the change of the state differs from the expected one, or None if by rounding."""
-    names = ["the parameters", *(f"moment {i}" for i in range(1, len(before) - 1)), "the loss"]
+    names = ["the parameters", *(f"the moments {i}" for i in range(1, len(before) - 1)), "the losses"]
     for name, old, right, new in zip(names, before, expected, found, strict=True):
         with np.errstate(all="ignore"):
             error, change = np.linalg.norm(new - right), np.linalg.norm(right - old)
+            rounding = 16 * np.finfo(right.dtype).eps * np.linalg.norm(right)
         tolerance = _TOLERANCE_OF_THETA if name == names[0] else _TOLERANCE
-        if np.isfinite(change) and not error <= tolerance * change:
-            return f"{name} change by {np.linalg.norm(new - old):.3g} instead of {change:.3g}"
+        if np.isfinite(change) and not error <= tolerance * change + rounding:
+            return f"{name} should change by {change:.3g} and are {error:.3g} away from that"
     return None
-
-
-class CuPyCapture:
-    """Captures with CuPy. A graph goes on writing to its memory, which comes from a pool of its own."""
-
-    def __init__(self, backend: Backend) -> None:
-        import cupy
-
-        self.cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.buffers: list[Any] = []
-        self.pool = cupy.cuda.MemoryPool()
-        with cupy.cuda.using_allocator(self.pool.malloc):
-            self.xp = Capturable(backend.xp, cupy)
-        # A pool that is deleted does not free what it has left.
-        weakref.finalize(self, self.pool.free_all_blocks).atexit = False
-
-    def record(self, *step: Any) -> tuple[Any, Callable[[], None]]:
-        # The gradient first, before smaller arrays are placed where it would fit.
-        if not self.buffers:
-            self.buffers.append(self.cupy.empty(step[1][0].nbytes, dtype=self.cupy.uint8))
-        # Steps with batches of other sizes never run at the same time, so they share their memory.
-        free = list(self.buffers)
-
-        def new_memory(n_bytes: int) -> Any:
-            for i, buffer in enumerate(free):
-                if n_bytes <= buffer.size < 2 * n_bytes:
-                    return free.pop(i)[:n_bytes]
-            self.buffers.append(self.cupy.empty(n_bytes, dtype=self.cupy.uint8))
-            return self.buffers[-1]
-
-        return emit_step(*step, xp=self.xp, new_memory=new_memory)
-
-    def warm_up(self, work: Callable[[Any], None]) -> None:
-        self.cupy.cuda.get_current_stream().synchronize()
-        with self._aside():
-            work(self.xp)
-            self.stream.synchronize()
-
-    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
-        with self._aside():
-            self.stream.begin_capture()
-            try:
-                work(self.xp)
-            finally:
-                graph = self.stream.end_capture()  # or the stream would remain in capture mode
-
-        def launch(work: Any = work) -> None:  # keeps the arrays of the work, to which the graph has pointers
-            graph.launch()
-
-        return launch
-
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        before = self.cupy.cuda.get_current_stream()
-        self.stream.use()  # leaving `with self.stream` would forget a stream that the caller set with `use`
-        try:
-            with self.cupy.cuda.using_allocator(self.pool.malloc):
-                self.xp.use(self.stream)
-                yield
-        finally:
-            before.use()
-
-
-class TorchCapture:
-    """Captures with PyTorch. Not yet run on a GPU."""
-
-    def __init__(self, backend: Backend) -> None:
-        import torch
-
-        self.cuda = torch.cuda
-        self.xp = backend.xp
-        self.stream = torch.cuda.Stream()
-        self.pool = torch.cuda.graph_pool_handle()
-
-    def record(self, *step: Any) -> None:
-        return None
-
-    def warm_up(self, work: Callable[[Any], None]) -> None:
-        self.stream.wait_stream(self.cuda.current_stream())
-        with self.cuda.stream(self.stream):
-            work(self.xp)
-        self.cuda.current_stream().wait_stream(self.stream)
-
-    def capture(self, work: Callable[[Any], None]) -> Callable[[], None]:
-        graph = self.cuda.CUDAGraph()
-        # Other threads may go on allocating memory meanwhile.
-        mode = {"capture_error_mode": "thread_local"}
-        with self.cuda.graph(graph, pool=self.pool, stream=self.stream, **mode):
-            work(self.xp)
-        return cast(Callable[[], None], graph.replay)
