@@ -22,8 +22,8 @@ _WORTH_RECORDING = 32
 class Torch(Backend):
     """PyTorch, without its autograd.
 
-    On the CPU a training step is recorded and replayed by NumPy, on the memory of the tensors: see
-    `accelerate`. It takes 0.5 to 0.9 of the time of PyTorch's own functions.
+    On the CPU a training step is recorded and replayed on the memory of the tensors, small calls by NumPy and
+    large ones by PyTorch: see `accelerate`.
     """
 
     name = "torch"

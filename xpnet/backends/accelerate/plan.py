@@ -5,7 +5,7 @@ is allocated and page-faulted in anew at each step, and the copies that join the
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,23 +22,36 @@ _CACHE_LINE = 64  # bytes
 
 
 def record_step(
-    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
+    step: Callable[..., Any],
+    state: Any,
+    data: Any,
+    index: Any,
+    coefficients: Any,
+    *,
+    xp: Namespace,
+    emit: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] = lambda f, *arrays: (f, arrays),
 ) -> tuple[list[Any], Callable[[], tuple[Any, Callable[[], None]]]]:
-    """Return (what the step does, how to prepare it), as `Replay` expects of `fix`."""
+    """Return (what the step does, how to prepare it), as `Replay` expects of `fix`.
+
+    Args:
+        emit: called with a function of NumPy and its arguments, the last of which is the array that it
+            writes into. Returns (function, arguments) that do the same.
+    """
     calls, new_state = trace_step(step, state, data, index, coefficients)
     theta, moments, total = new_state
     results = tuple(x.description for x in (theta, *moments, total))
-    return [*(call.description for call in calls), results], partial(_prepare, calls, new_state)
+    return [*(call.description for call in calls), results], partial(_prepare, calls, new_state, emit)
 
 
-def _prepare(calls: list[Call], new_state: Any) -> tuple[Any, Callable[[], None]]:
+def _prepare(calls: list[Call], new_state: Any, emit: Callable[..., Any]) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and the function that runs the step."""
     theta, moments, total = new_state
     results = [theta, *moments, total]
     calls = _remove_copies(calls, results)
     _allocate(calls, results)
     ready = [
-        (call.function, [x.value if isinstance(x, Traced) else x for x in call.arguments]) for call in calls
+        emit(call.function, *(x.value if isinstance(x, Traced) else x for x in call.arguments))
+        for call in calls
     ]
 
     def run() -> None:
