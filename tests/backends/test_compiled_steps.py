@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
 
-from xpnet import MLP, Adam, MLPClassifier
+from xpnet import MLP, Adam, MLPClassifier, epochs
 from xpnet.backends import resolve
 from xpnet.backends.accelerate import CompiledLoop, Replay, loop
 from xpnet.errors import InputError
@@ -292,10 +292,35 @@ def test_tensors_that_are_views_or_need_gradients():
     wide = torch.tensor(np.repeat(X, 2, axis=1), requires_grad=True)
     state = start(mlp.init(1), Adam(), backend=backend)
     *_, found = run(backend, mlp, Adam(), (X, Y), state, **LONG)
-    from xpnet import epochs
-
     state = start(mlp.init(1), Adam(), backend=backend)
     options = {"schedule": lambda t: 0.05 / t**0.25, "n_epochs": 10, "batch_size": 6, "backend": backend}
     for _ in epochs(mlp, Adam(), state, wide[:, ::2].detach(), torch.tensor(Y), **options):
         pass
     assert state.theta.numpy() == pytest.approx(found[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["theta", "X"])
+def test_tensors_whose_memory_moves(name):
+    torch = pytest.importorskip("torch")
+    backend, mlp = resolve("cpu", "torch", "float64"), MLP((5, 7, 3))
+    X, Y = map(backend.asarray, problem(mlp))
+    state = start(mlp.init(1), Adam(), backend=backend)
+    options = {"schedule": lambda t: 0.05, "n_epochs": 20, "batch_size": 6, "backend": backend}
+    for record in epochs(mlp, Adam(), state, X, Y, **options):
+        if record.epoch == 12:  # as a tensor does that is sent to another process
+            {"theta": state.theta, "X": X}[name].share_memory_()
+            torch.zeros(1000)  # takes the memory that has become free
+    expected = train(plain(), mlp, Adam(), problem(mlp), schedule=lambda t: 0.05, n_epochs=20)
+    assert state.theta.numpy() == pytest.approx(expected[0], rel=1e-9, abs=1e-12)
+
+
+def test_tensors_without_a_numpy_array():
+    torch = pytest.importorskip("torch")
+    X = torch.randn(60, 5, dtype=torch.complex64).conj().imag  # has its negative bit set
+    y = X[:, 0] > 0
+    model, reference = (MLPClassifier(8, max_iter=40, random_state=0) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+        reference.fit(X.resolve_neg(), y)
+    assert model.loss_curve_ == pytest.approx(reference.loss_curve_, rel=1e-4)

@@ -1,6 +1,9 @@
 """CUDA graphs: a captured step computes what the step as written computes, and leaves nothing behind."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -292,17 +295,47 @@ def test_several_threads_capture_at_once(cupy_backend):
     assert [len(graph.launches) for graph in backend.graphs] == [2] * 4
 
 
+LITTLE_MEMORY = """
+import warnings
+import cupy
+import numpy as np
+from xpnet import MLPRegressor
+
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X, Y = (cupy.asarray(rng.standard_normal((512, k), np.float32)) for k in (50, 10))
+MLPRegressor(hidden_layer_sizes=5000, batch_size=128, max_iter=9).fit(X, Y)
+"""
+
+
+@pytest.mark.parametrize("n_bytes", [36_000_000, 40_000_000, 44_000_000, 60_000_000])
+def test_a_fit_that_needs_no_graph_fits_in_memory_with_graphs_too(n_bytes, cupy_backend):
+    if "Emulated" not in cupy_backend.hardware:
+        pytest.skip("needs an emulated device, whose memory can be chosen")
+    environment = os.environ | {"EMU_CUDA_MEM_BYTES": str(n_bytes)}
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+
+
+@pytest.mark.parametrize("device", [0, 1])
 @pytest.mark.parametrize("optimizer", [Adam(), NewArrays()], ids=["in-place", "new-arrays"])
-def test_a_hundred_fits_leave_no_memory_behind(optimizer, cupy_backend):
+def test_a_hundred_fits_leave_no_memory_behind(optimizer, device, cupy_backend):
     import cupy
 
+    if device >= cupy.cuda.runtime.getDeviceCount():
+        pytest.skip("needs two CUDA devices")
+    backend = resolve(f"cuda:{device}", "cupy", "float64")
+
     def measure():
-        cupy.get_default_memory_pool().free_all_blocks()
-        return cupy_backend.count_free_bytes()
+        with cupy.cuda.Device(device) as there:
+            cupy.get_default_memory_pool().free_all_blocks()
+            return there.mem_info[0]
 
     def fit_and_forget():
         mlp = MLP((5, 7, 3))
-        train(cupy_backend, mlp, optimizer, problem(mlp), n_epochs=8)  # 32 steps, which are captured
+        train(backend, mlp, optimizer, problem(mlp), n_epochs=8)  # 32 steps, which are captured
 
     fit_and_forget()
     gc.collect()

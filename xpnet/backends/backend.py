@@ -21,8 +21,8 @@ __all__ = ["DTYPES", "Backend", "Steps", "split_device", "take_steps"]
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
 
-# Temporaries of this many bytes fit in the second-level cache of a CPU core.
-_CPU_BLOCK_BYTES = 2**19
+# Temporaries of this many bytes fit in the second-level caches of a few CPU cores.
+_CPU_BLOCK_BYTES = 2**20
 
 _NO_CHANGE = nullcontext()
 

@@ -22,8 +22,8 @@ _WORTH_RECORDING = 32
 class Torch(Backend):
     """PyTorch, without its autograd.
 
-    On the CPU a training step is recorded and replayed by NumPy, on the memory of the tensors: see
-    `accelerate`. It takes 0.5 to 0.9 of the time of PyTorch's own functions.
+    On the CPU a training step is recorded and replayed on the memory of the tensors, small calls by NumPy and
+    large ones by PyTorch: see `accelerate`.
     """
 
     name = "torch"
@@ -68,9 +68,9 @@ class Torch(Backend):
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
         if self.device_name == "cpu" and n_steps >= _WORTH_RECORDING:
-            from xpnet.backends.accelerate import Replay, record_shared_step
+            from xpnet.backends.accelerate import Replay, find_memory, record_shared_step
 
-            return Replay(step, self.xp, record_shared_step, steps_per_epoch)
+            return Replay(step, self.xp, record_shared_step, steps_per_epoch, find_memory)
         if self.is_on_gpu and cuda.is_worth_a_graph(n_steps):
             from xpnet.backends.accelerate import GraphStep, TorchCapture
 

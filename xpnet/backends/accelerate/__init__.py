@@ -6,7 +6,7 @@ from xpnet.backends.accelerate.loop import CompiledLoop
 from xpnet.backends.accelerate.plan import record_step
 from xpnet.backends.accelerate.replay import Replay
 from xpnet.backends.accelerate.rows import RowNamespace
-from xpnet.backends.accelerate.shared import record_shared_step
+from xpnet.backends.accelerate.shared import find_memory, record_shared_step
 
 __all__ = [
     "CompiledLoop",
@@ -15,6 +15,7 @@ __all__ = [
     "Replay",
     "RowNamespace",
     "TorchCapture",
+    "find_memory",
     "record_shared_step",
     "record_step",
 ]

@@ -71,7 +71,7 @@ def emit_step(
     calls, new_state = trace_step(
         step, state, data, index, list(map(line.__getitem__, range(line.size))), cupy.ndarray
     )
-    result, compute = prepare(calls, new_state, _Emitter(xp).emit, new_memory)
+    result, compute = prepare(calls, new_state, emit=_Emitter(xp).emit, new_memory=new_memory)
     for x in {x.owner for call in calls for x in call.arrays}:
         x.memory = None  # the recording, which is made of cycles, must not keep memory of the device
     any_rows = counter if rows is None else rows

@@ -5,7 +5,7 @@ is allocated and page-faulted in anew at each step, and the copies that join the
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,26 +22,42 @@ _CACHE_LINE = 64  # bytes
 
 
 def record_step(
-    step: Callable[..., Any], state: Any, data: Any, index: Any, coefficients: Any, *, xp: Namespace
+    step: Callable[..., Any],
+    state: Any,
+    data: Any,
+    index: Any,
+    coefficients: Any,
+    *,
+    xp: Namespace,
+    bind: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None,
 ) -> tuple[list[Any], Callable[[], tuple[Any, Callable[[], None]]]]:
-    """Return (what the step does, how to prepare it), as `Replay` expects of `fix`."""
+    """Return (what the step does, how to prepare it), as `Replay` expects of `fix`.
+
+    Args:
+        bind: as in `prepare`.
+    """
     calls, new_state = trace_step(step, state, data, index, coefficients)
     theta, moments, total = new_state
     results = tuple(x.description for x in (theta, *moments, total))
-    return [*(call.description for call in calls), results], partial(prepare, calls, new_state)
+    description = [*(call.description for call in calls), results]
+    return description, partial(prepare, calls, new_state, bind=bind)
 
 
 def prepare(
     calls: list[Call],
     new_state: Any,
+    *,
     emit: Callable[[list[Call], list[Traced]], list[Call]] | None = None,
     new_memory: Callable[[int], Any] | None = None,
+    bind: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None,
 ) -> tuple[Any, Callable[[], None]]:
     """Return the state after the step, and the function that runs the step.
 
     Args:
         emit: (calls, results) -> calls of another library, which take their place.
         new_memory: (number of bytes) -> a new array of bytes.
+        bind: called with the function of each call and its arguments, the last of which is the array that it
+            writes into. Returns (function, arguments) that do the same. None changes nothing.
     """
     theta, moments, total = new_state
     results = [theta, *moments, total]
@@ -49,9 +65,10 @@ def prepare(
     if emit is not None:
         calls = emit(calls, results)
     _allocate(calls, results, new_memory or _new_memory)
-    ready = [
-        (call.function, [x.value if isinstance(x, Traced) else x for x in call.arguments]) for call in calls
-    ]
+    ready: list[tuple[Callable[..., Any], Sequence[Any]]] = []
+    for call in calls:
+        arguments = [x.value if isinstance(x, Traced) else x for x in call.arguments]
+        ready.append((call.function, arguments) if bind is None else bind(call.function, *arguments))
 
     def run() -> None:
         for function, arguments in ready:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends.accelerate.traced import COMPARISONS, NotRecordable, Traced, assign, reshape
 
-__all__ = ["Call", "Recorder", "join", "trace_step"]
+__all__ = ["Call", "Recorder", "join", "maximum", "minimum", "trace_step"]
 
 
 @dataclass(slots=True)
@@ -154,10 +154,10 @@ class Recorder:
         return self.elementwise(np.tanh, x)
 
     def maximum(self, a: Traced, b: Any) -> Traced:
-        return self.elementwise(_maximum, a, b)
+        return self.elementwise(maximum, a, b)
 
     def minimum(self, a: Traced, b: Any) -> Traced:
-        return self.elementwise(_minimum, a, b)
+        return self.elementwise(minimum, a, b)
 
     def astype(self, x: Traced, dtype: Any) -> Traced:
         return self.note(_convert, x, self.array(x.shape, dtype))
@@ -237,10 +237,11 @@ def _largest_of_rows(x: NDArray[Any], out: NDArray[Any]) -> None:
     np.maximum.reduce(x.T.copy(), axis=0, out=out)
 
 
-# NumPy takes no `out` by position for these two.
-def _maximum(a: Any, b: Any, out: NDArray[Any]) -> None:
+def maximum(a: Any, b: Any, out: NDArray[Any]) -> None:
+    """As `np.maximum`, which takes no `out` by position."""
     np.maximum(a, b, out=out)
 
 
-def _minimum(a: Any, b: Any, out: NDArray[Any]) -> None:
+def minimum(a: Any, b: Any, out: NDArray[Any]) -> None:
+    """As `np.minimum`, which takes no `out` by position."""
     np.minimum(a, b, out=out)

@@ -38,12 +38,20 @@ class Replay:
             and a function without arguments that runs the step on the arrays given to `fix`. If `fix` or
             `prepare` raises NotRecordable, each step runs as written.
         steps_per_epoch: steps after which an epoch ends.
+        locate: the identity of an array and its memory. If that of an array has changed since the step was
+            recorded, it is recorded anew.
     """
 
     def __init__(
-        self, step: Callable[..., Any], xp: Namespace, fix: Callable[..., Any], steps_per_epoch: int
+        self,
+        step: Callable[..., Any],
+        xp: Namespace,
+        fix: Callable[..., Any],
+        steps_per_epoch: int,
+        locate: Callable[[Any], Any] = id,
     ) -> None:
         self.step, self.xp, self.fix, self.steps_per_epoch = step, xp, fix, steps_per_epoch
+        self.locate = locate
         self.plain = partial(take_steps, step, xp=xp)
         self.fixed: dict[Any, _Fixed | None] = {}
         self.n_steps = self.checked_at = 0
@@ -53,7 +61,9 @@ class Replay:
     def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
         if self.has_changed:
             return self.plain(state, data, steps, i, last)
-        key = tuple(map(id, data)), steps.count_rows(i)
+        key = tuple(map(self.locate, data)), steps.count_rows(i)
+        if (known := self.fixed.get(key)) is not None and known.has_moved:
+            del self.fixed[key]
         if key not in self.fixed:
             self.fixed[key] = self._fix(state, data, steps.find_rows(i), steps.coefficients.shape[1])
         elif (known := self.fixed[key]) is not None and self._is_due(known):
@@ -114,6 +124,13 @@ class _Fixed:
         self.description, prepare = self.fix()
         self.result, self.run = prepare()
         self.is_confirmed = False
+        self.locate = of.locate
+        self.places = list(map(of.locate, self.state))
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether an array of the state has other memory than when the step was recorded."""
+        return self.locate is not id and self.places != list(map(self.locate, self.state))
 
     def fix_again(self) -> str | None:
         """Return how the step has changed, or None. If it has, this is from now on the changed step."""
