@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -46,7 +47,7 @@ class NumPy(Backend):
 
         return Replay(step, self.xp, record_step, steps_per_epoch)
 
-    @property
+    @cached_property
     def for_short_rows(self) -> Backend:
         if cast(Any, self.xp) is not np:
             return self
