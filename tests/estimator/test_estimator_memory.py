@@ -1,7 +1,8 @@
-"""The memory of a GPU: how much of it an estimator uses, and what holds when there is too little."""
+"""The memory that an estimator uses on NumPy and on a GPU, and what holds when there is too little."""
 
 import gc
 import re
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
@@ -223,6 +224,21 @@ def test_a_prediction_allocates_a_chunk_and_the_answer(pool, method):
     chunk = 4 * 8192 * 100
     # The output of the hidden layer before and after its activation, and the answers before they are joined.
     assert peak < 1.1 * (2 * chunk + 2 * answer.nbytes)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+def test_a_prediction_on_numpy_allocates_what_fits_in_the_cache_and_the_answer(method):
+    X, y = draw(20_000, 100)
+    model = make(hidden_layer_sizes=(100,)).fit(X, y)
+    answer = getattr(model, method)(X)
+    tracemalloc.start()
+    try:
+        getattr(model, method)(X)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    chunk = 512 * 100 * X.itemsize
+    assert peak < 2 * chunk + 2 * answer.nbytes + 2**16
 
 
 def test_the_memory_of_a_model_is_freed_with_it(pool):

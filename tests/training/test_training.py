@@ -15,7 +15,7 @@ from xpnet.data.batches import one_hot, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adam
-from xpnet.training import epochs, keep_best, loop, restore_best, scores, start, stop_early, validate
+from xpnet.training import epochs, keep_best, loop, restore_best, start, stop_early, validate
 from xpnet.training.checkpoint import load_state, save_state
 from xpnet.training.scores import evaluate, predict
 
@@ -165,7 +165,8 @@ def test_a_full_batch_in_chunks_is_the_full_batch(weighted, backend, lend, monke
     mlp = replace(MLP_DIGITS, l2=0.1)
     curves, thetas = [], []
     for chunk in (50, 16):
-        monkeypatch.setattr(loop, "CHUNK", chunk)
+        monkeypatch.setattr(loop, "WHOLE_ROWS", chunk)
+        monkeypatch.setattr(type(backend), "chunk_rows", chunk)
         state = begin(backend, mlp)
         curves.append(losses(train(backend, state, *data, mlp=mlp, batch_size=None)))
         thetas.append(backend.to_numpy(state.theta))
@@ -374,8 +375,8 @@ def tolerance(backend):
 
 
 @pytest.fixture(params=[7, 8192], ids=["chunks", "one-chunk"])
-def chunk(request, monkeypatch):
-    monkeypatch.setattr(scores, "CHUNK", request.param)
+def chunk(request, backend, monkeypatch):
+    monkeypatch.setattr(type(backend), "chunk_rows", request.param)
 
 
 @pytest.mark.usefixtures("chunk")

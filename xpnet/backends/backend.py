@@ -88,6 +88,8 @@ class Backend:
         remedy: how to install the library.
         devices: the kinds of devices it has, `cpu` or `cuda`, the default first.
         steps_per_call: maximum number of steps that a compiled step takes in one call.
+        chunk_rows: number of rows that the network processes at once in predictions, in evaluation and in
+            the gradient over many rows.
         promotes: whether a product of an integer and a floating-point array is floating point.
         device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name.
         dtype_name: `float32` or `float64`.
@@ -102,6 +104,7 @@ class Backend:
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     promotes: ClassVar[bool] = False
     steps_per_call: ClassVar[int] = 1
+    chunk_rows: ClassVar[int] = 8192
 
     device_name: str
     dtype_name: str

@@ -29,7 +29,7 @@ from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
 from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
-from xpnet.data.batches import CHUNK, shuffle
+from xpnet.data.batches import shuffle
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
 from xpnet.errors import DivergenceError, InputError, OutOfMemoryError
@@ -46,7 +46,7 @@ from xpnet.training import (
     validate,
 )
 from xpnet.training.checkpoint import load_state, save_state
-from xpnet.training.loop import Epoch
+from xpnet.training.loop import WHOLE_ROWS, Epoch
 from xpnet.training.memory import estimate_memory, explain_shortage
 from xpnet.training.model import describe
 from xpnet.training.scores import count_chunk_rows
@@ -277,12 +277,12 @@ def _explain_shortage(
     free: int | None,
     error: Exception,
 ) -> str:
-    rows = options.batch_size or min(CHUNK, len(dataset.X_train))
+    rows = options.batch_size or min(WHOLE_ROWS, len(dataset.X_train))
     needs = estimate_memory(
         mlp.sizes,
         n_values=dataset.X_train.size + dataset.X_test.size,
         n_moments=len(optimizer.init(np.zeros(1), xp=np)),
-        rows=max(rows, count_chunk_rows(mlp.sizes)),  # the scores are computed in chunks
+        rows=max(rows, count_chunk_rows(mlp.sizes, backend)),  # the scores are computed in chunks
         dtype_name=backend.dtype_name,
     )
     return explain_shortage(

@@ -8,13 +8,10 @@ from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-# Maximum number of rows that the network processes at once, in evaluation and in a full batch.
-CHUNK = 8192
-
 # (number of rows, epoch) -> the rows that the epoch visits, or None for all rows in their given order.
 Order = Callable[[int, int], NDArray[np.int64] | None]
 
-__all__ = ["CHUNK", "Order", "hold_out", "make_slices", "one_hot", "shuffle", "split_rows"]
+__all__ = ["Order", "hold_out", "make_slices", "one_hot", "shuffle", "split_rows"]
 
 
 def make_slices(n: int, size: int) -> list[slice]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import Backend, backend_of
-from xpnet.data.batches import CHUNK
 from xpnet.errors import OutOfMemoryError
 from xpnet.estimator.inputs import find_backend, locate
 from xpnet.training.memory import estimate_memory, explain_shortage
@@ -61,7 +60,7 @@ def _explain(estimator: Any, X: Any, method: str, reason: str) -> str:
         backend = home if estimator.device is None else find_backend(estimator.device, dtype_name)
         hidden = np.atleast_1d(estimator.hidden_layer_sizes).tolist()
         sizes = (n_features, *hidden, getattr(estimator, "n_outputs_", 1))
-        rows = CHUNK if estimator.solver == "lbfgs" else estimator.batch_size
+        rows = backend.chunk_rows if estimator.solver == "lbfgs" else estimator.batch_size
         rows = min(n, 200 if rows == "auto" else rows)
         n_values = n * (sizes[-1] if backend.place == home.place else n_features + sizes[-1])
         needs = estimate_memory(sizes, n_values=n_values, n_moments=2, rows=rows, dtype_name=dtype_name)
@@ -72,7 +71,7 @@ def _explain(estimator: Any, X: Any, method: str, reason: str) -> str:
     else:
         backend = backend_of(estimator.coefs_[0])
         sizes = (n_features, *(b.shape[0] for b in estimator.intercepts_))
-        rows = min(n, count_chunk_rows(sizes))
+        rows = min(n, count_chunk_rows(sizes, backend))
         needs = estimate_memory(
             sizes, n_values=n * sizes[-1], n_moments=0, rows=rows, dtype_name=backend.dtype_name
         )._replace(parameters=0)  # they are there already

@@ -22,7 +22,7 @@ def minimize_by_lbfgs(
 ) -> Array:
     """Minimize the loss over all rows with L-BFGS-B (Byrd et al. 1995). Return the parameters.
 
-    The gradient is summed over chunks of 8192 rows.
+    The gradient is summed over chunks of `backend.chunk_rows` rows.
 
     Args:
         data: (X, Y) or (X, Y, weight).
@@ -33,7 +33,7 @@ def minimize_by_lbfgs(
     def loss_and_grad(theta: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         # `fit` raises an error at the end if the parameters are not finite.
         with backend.as_current(), np.errstate(all="ignore"):
-            loss, g = compute_gradient_in_chunks(gradient, backend.asarray(theta), data, backend.xp)
+            loss, g = compute_gradient_in_chunks(gradient, backend.asarray(theta), data, backend)
             return float(loss), backend.to_numpy(g).astype(np.float64)
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:

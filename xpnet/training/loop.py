@@ -19,17 +19,21 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, Schedule
 from xpnet.backends import Backend, Steps
-from xpnet.data.batches import CHUNK, Order, make_slices, shuffle
+from xpnet.data.batches import Order, make_slices, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import Moments, Optimizer, flush_denormals
 from xpnet.training.scores import Evaluation
 from xpnet.training.step import Step
 
+# A full batch of at most this many rows is one compiled step.
+WHOLE_ROWS = 8192
+
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
 
 __all__ = [
+    "WHOLE_ROWS",
     "Best",
     "Epoch",
     "TrainState",
@@ -152,7 +156,7 @@ def epochs(
         weight: (n, 1) sample weights, likewise.
         schedule: the learning rate as a function of the step 1, 2, ...
         batch_size: number of rows per step. The last batch of an epoch may be smaller. None uses all rows in
-            each step, and sums the gradient over chunks of 8192 rows.
+            each step. Beyond 8192 rows, the gradient is summed over chunks of `backend.chunk_rows` rows.
         order: a function (n, epoch) that returns the rows that epoch 0, 1, ... visits, in this order: an
             integer array on the host with at most n entries, or None for all rows in their given order. It
             is not called if `batch_size` is None.
@@ -186,7 +190,7 @@ def epochs(
     compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
     compiled_update = backend.compile(partial(step.update, xp=xp))
     compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
-    in_chunks = batch_size is None and n > CHUNK
+    in_chunks = batch_size is None and n > WHOLE_ROWS
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
@@ -196,7 +200,7 @@ def epochs(
             # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
             with backend.as_current(), np.errstate(all="ignore"):
                 if in_chunks:
-                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, xp)
+                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, backend)
                     state.theta, state.moments = compiled_update(
                         state.theta, state.moments, g, steps.find_coefficients(i)
                     )
@@ -263,7 +267,7 @@ def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceEr
 
 
 def compute_gradient_in_chunks(
-    gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], xp: Any
+    gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], backend: Backend
 ) -> tuple[Array, Array]:
     """Return the loss and the gradient over all rows, as the weighted mean over chunks of rows.
 
@@ -271,10 +275,11 @@ def compute_gradient_in_chunks(
         gradient: `MLP.loss_and_grad` as a function (theta, rows) -> (loss, g), without `l2_shared`.
         data: (X, Y) or (X, Y, weight).
     """
+    xp: Any = backend.xp
     n = data[0].shape[0]
     loss: Any = 0.0
     g: Any = None
-    for chunk in make_slices(n, CHUNK):
+    for chunk in make_slices(n, backend.chunk_rows):
         rows = tuple(array[chunk, ...] for array in data)
         if len(data) == 2:
             share = rows[0].shape[0] / n

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.data.batches import CHUNK, make_slices
+from xpnet.data.batches import make_slices
 from xpnet.maths.mlp import MLP
 
 __all__ = [
@@ -48,9 +48,9 @@ class PlacedRows:
         return self.backend.bring(self.X[index], self.home)
 
 
-def count_chunk_rows(sizes: Sequence[int]) -> int:
+def count_chunk_rows(sizes: Sequence[int], backend: Backend) -> int:
     """Return the maximum number of rows in a chunk, for a network with layers of `sizes` units."""
-    return max(1, min(CHUNK, _CHUNK_ELEMENTS // max(sizes)))
+    return max(1, min(backend.chunk_rows, _CHUNK_ELEMENTS // max(sizes)))
 
 
 def forward_in_chunks(
@@ -79,7 +79,7 @@ def forward_in_chunks(
         return mlp.forward_layers(layers, part, xp=xp)[-1]
 
     n = X.shape[0] if rows is None else rows.shape[0]
-    for chunk in make_slices(n, count_chunk_rows(mlp.sizes)):
+    for chunk in make_slices(n, count_chunk_rows(mlp.sizes, backend)):
         yield chunk, forward(chunk)
 
 
@@ -94,7 +94,7 @@ def evaluate(
     is_right: Callable[[Array, Array, Any], Array] | None = None,
     backend: Backend,
 ) -> Evaluation:
-    """Return the mean loss and the score, computed in chunks of at most 8192 rows.
+    """Return the mean loss and the score, computed in chunks of at most `backend.chunk_rows` rows.
 
     The score is the accuracy for classification and R² for regression. The predicted class is that of the
     largest output; a single output predicts class 1 if its probability is above ½. The score is NaN if an
