@@ -68,3 +68,8 @@ def skip_unless_usable(place, config):
         pytest.skip(f"{place}: needs a usable CUDA device")
     if problem := find_problem(place):
         pytest.skip(f"{place.library.name}: {problem}")
+
+
+def is_emulated(place):
+    """Return whether the place is a CUDA device that is emulated in host memory."""
+    return place.device == "cuda" and "Emulated" in place.library.bind(place.device, "float32").hardware

@@ -6,8 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
-
-from xpnet.backends import LIBRARIES
+from places import Place, find_problem, is_emulated
 
 # The trace has a line for each, such as "cupyemu: copy host to device 6000".
 EVENTS = ("launch", "graph launch", "copy host to device", "copy device to host", "synchronize")
@@ -19,8 +18,8 @@ def count_traffic(setup, code):
     Kernels are compiled and memory is found the first time. Also counted are the bytes of the copies, as
     "bytes host to device" and "bytes device to host".
     """
-    problem = LIBRARIES["cupy"].find_problem("cuda")
-    if problem or "Emulated" not in LIBRARIES["cupy"].bind("cuda", "float32").hardware:
+    problem = find_problem(Place.CUPY)
+    if problem or not is_emulated(Place.CUPY):
         pytest.skip(f"needs CuPy on an emulated device, which prints a trace ({problem or 'this is a GPU'})")
     marks = [f"print({mark!r}, file=sys.stderr, flush=True)" for mark in ("begin counting", "end counting")]
     done = subprocess.run(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from places import Place, is_emulated
 from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
 
 from xpnet import MLP, Adam
@@ -310,7 +311,7 @@ MLPRegressor(hidden_layer_sizes=5000, batch_size=128, max_iter=9).fit(X, Y)
 
 @pytest.mark.parametrize("n_bytes", [36_000_000, 40_000_000, 44_000_000, 60_000_000])
 def test_a_fit_that_needs_no_graph_fits_in_memory_with_graphs_too(n_bytes, cupy_backend):
-    if "Emulated" not in cupy_backend.hardware:
+    if not is_emulated(Place.CUPY):
         pytest.skip("needs an emulated device, whose memory can be chosen")
     environment = os.environ | {"EMU_CUDA_MEM_BYTES": str(n_bytes)}
     done = subprocess.run(
