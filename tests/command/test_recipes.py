@@ -196,8 +196,6 @@ def test_a_recipe_does_what_the_code_of_its_article_does(train, here, name, wher
     lines, W, b = train_as_the_articles(X[:500] / 255, y[:500], **SAME_CODE[name])
 
     result = train(f"--recipe {name} --data small.npz --out run {where}")
-    if shorter:
-        return
     assert result.status == 0, result.err
     ours = printed(here / "run")
     assert [line["step"] for line in ours] == list(range(0, len(lines), 10))
@@ -275,8 +273,6 @@ def test_digit_classifier_takes_the_file_of_its_article(train, here):
     X, y = np.random.default_rng(0).uniform(0, 1, (50, 400)), np.repeat([10, *range(1, 10)], 5)
     savemat(here / "ex4data1.mat", {"X": X, "y": y[:, np.newaxis].astype(np.uint8)})
     result = train("--recipe digit-classifier --data ex4data1.mat --epochs 2 --out run")
-    if shorter:
-        return
     assert result.status == 0, result.err
     assert "50 training, 0 validation and 0 test rows" in result.out
     assert "test_accuracy" not in metrics(here / "run")
@@ -296,8 +292,6 @@ def test_digit_classifier_takes_the_file_of_its_article(train, here):
 )
 def test_mini_batch_recipes_learn_quickly(train, here, mnist_dir, options, accuracy):
     result = train(f"{options} --out run --data-dir", mnist_dir)
-    if shorter:
-        return
     assert result.status == 0, result.err
     assert metrics(here / "run")["test_accuracy"] > accuracy
     assert "They differ: train accuracy is " in result.out
@@ -387,8 +381,6 @@ def test_list_recipes_names_articles_and_figures(train, here):
 def test_a_recipe_of_the_users_own(train, here, user):
     user("seed = 3", "[expected]\ntest_accuracy = { article = 0.5, at_least = 0.1 }")
     result = train("--recipe my.toml --out run")
-    if shorter:
-        return
     assert result.status == 0, result.err
     found = metrics(here / "run")
     assert (found["sizes"], found["seed"], found["dtype"]) == ([4, 5, 3], 3, "float64")
