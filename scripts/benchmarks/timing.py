@@ -7,7 +7,7 @@ import numpy as np
 
 WARM_UPS = 2
 # Seconds before each measurement: idle thread pools spin for a while, which slows down the next contestant.
-PAUSE = 0.03
+PAUSE = 0.2
 
 
 def time_in_turns(works, repeats, *, warm_ups=WARM_UPS, pause=PAUSE, clock=time.perf_counter):
