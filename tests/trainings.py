@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xpnet import Adam, epochs
+from xpnet import MLP, Adam, epochs
 from xpnet.backends import Backend, resolve
 from xpnet.backends.numpy import NumPy
 from xpnet.maths.losses import LOSSES, quantile
@@ -75,3 +75,12 @@ def check(found, expected, rel=1e-9):
 
 def plain(dtype="float64"):
     return Plain(**vars(resolve("cpu", "numpy", dtype)))
+
+
+def check_two_networks_in_turn(backend, **options):
+    """Check that two trainings whose epochs take turns give what each gives alone."""
+    mlps = MLP((5, 7, 3)), MLP((5, 4, 4, 3), "tanh")
+    runs = [list(run(backend, mlp, Adam(), problem(mlp), **options)) for mlp in mlps]
+    in_turn = list(zip(*(run(backend, mlp, Adam(), problem(mlp), **options) for mlp in mlps), strict=True))
+    for one, other in zip(runs, zip(*in_turn, strict=True), strict=True):
+        check(one[-1], other[-1], rel=1e-12)

@@ -5,7 +5,17 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import clone
-from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
+from trainings import (
+    ALL_LOSSES,
+    OPTIMIZERS,
+    NewArrays,
+    check,
+    check_two_networks_in_turn,
+    plain,
+    problem,
+    run,
+    train,
+)
 
 from xpnet import MLP, Adam, MLPClassifier, epochs
 from xpnet.backends import resolve
@@ -100,11 +110,7 @@ def test_an_epoch_resumed_in_its_middle(fast):
 
 
 def test_two_networks_in_turn(fast):
-    mlps = MLP((5, 7, 3)), MLP((5, 4, 4, 3), "tanh")
-    runs = [list(run(fast, mlp, Adam(), problem(mlp), **LONG)) for mlp in mlps]
-    in_turn = list(zip(*(run(fast, mlp, Adam(), problem(mlp), **LONG) for mlp in mlps), strict=True))
-    for one, other in zip(runs, zip(*in_turn, strict=True), strict=True):
-        check(one[-1], other[-1], rel=1e-12)
+    check_two_networks_in_turn(fast, **LONG)
 
 
 class SortsParameters(SGD):

@@ -11,7 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from places import Place, is_emulated
-from trainings import ALL_LOSSES, OPTIMIZERS, NewArrays, check, plain, problem, run, train
+from trainings import (
+    ALL_LOSSES,
+    OPTIMIZERS,
+    NewArrays,
+    check,
+    check_two_networks_in_turn,
+    plain,
+    problem,
+    train,
+)
 
 from xpnet import MLP, Adam
 from xpnet.backends import resolve
@@ -23,6 +32,12 @@ from xpnet.errors import DivergenceError
 from xpnet.maths.ops import ACTIVATIONS
 from xpnet.maths.optimizers import SGD, RMSprop
 from xpnet.training import start
+
+
+def keep_graph(backend, step, n_steps, steps_per_epoch):
+    """A `compile_step` that keeps each graph in a list."""
+    backend.graphs.append(GraphStep(step, backend, backend.make_capture))
+    return backend.graphs[-1]
 
 
 class StandIn:
@@ -48,9 +63,7 @@ class Stored(NumPy):
     graphs: list = field(default_factory=list)
     make_capture: type = StandIn
 
-    def compile_step(self, step, n_steps, steps_per_epoch):
-        self.graphs.append(GraphStep(step, self, self.make_capture))
-        return self.graphs[-1]
+    compile_step = keep_graph
 
 
 class OfKernels(CuPyCapture):
@@ -70,9 +83,7 @@ class OnCuPy(CuPy):
     graphs: list = field(default_factory=list)
     make_capture: type = OfKernels
 
-    def compile_step(self, step, n_steps, steps_per_epoch):
-        self.graphs.append(GraphStep(step, self, self.make_capture))
-        return self.graphs[-1]
+    compile_step = keep_graph
 
 
 @pytest.fixture(params=["stand-in", pytest.param("cupy", marks=pytest.mark.cuda)])
@@ -153,11 +164,7 @@ def test_what_the_caller_puts_into_the_state_counts(graphs):
 
 
 def test_two_networks_in_turn(graphs):
-    mlps = MLP((5, 7, 3)), MLP((5, 4, 4, 3), "tanh")
-    runs = [list(run(graphs, mlp, Adam(), problem(mlp))) for mlp in mlps]
-    in_turn = list(zip(*(run(graphs, mlp, Adam(), problem(mlp)) for mlp in mlps), strict=True))
-    for one, other in zip(runs, zip(*in_turn, strict=True), strict=True):
-        check(one[-1], other[-1], rel=1e-12)
+    check_two_networks_in_turn(graphs)
 
 
 class FailingCapture(StandIn):

@@ -16,10 +16,13 @@ from xpnet._typing import Array, Device, DType, Namespace
 from xpnet.backends import cuda
 from xpnet.errors import InputError
 
-__all__ = ["DTYPES", "Backend", "Steps", "split_device", "take_steps"]
+__all__ = ["DTYPES", "WORTH_RECORDING", "Backend", "Steps", "split_device", "take_steps"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 DTYPES = ("float32", "float64")
+
+# Number of steps. To record one takes as long as a few steps; to replay it saves a tenth of the time or more.
+WORTH_RECORDING = 32
 
 # Temporaries of this many bytes fit in the second-level caches of a few CPU cores.
 _CPU_BLOCK_BYTES = 2**20

@@ -8,12 +8,9 @@ from typing import Any, cast
 import numpy as np
 
 from xpnet._typing import Namespace
-from xpnet.backends.backend import Backend
+from xpnet.backends.backend import WORTH_RECORDING, Backend
 
 __all__ = ["NumPy"]
-
-# Recording a step takes as long as a few steps. Replaying it saves a tenth of the time.
-_WORTH_RECORDING = 32
 
 # Five vectors of this many bytes, the number that Adam uses, fit in the second-level cache of a CPU core.
 _BLOCK_BYTES = 2**17
@@ -41,7 +38,7 @@ class NumPy(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        if n_steps < _WORTH_RECORDING:
+        if n_steps < WORTH_RECORDING:
             return super().compile_step(step, n_steps, steps_per_epoch)
         from xpnet.backends.accelerate import Replay, record_step
 

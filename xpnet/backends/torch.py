@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array, Device
 from xpnet.backends import cuda
-from xpnet.backends.backend import Backend, split_device
+from xpnet.backends.backend import WORTH_RECORDING, Backend, split_device
 
 __all__ = ["Torch"]
-
-# As on NumPy.
-_WORTH_RECORDING = 32
 
 
 class Torch(Backend):
@@ -67,7 +64,7 @@ class Torch(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        if self.device_name == "cpu" and n_steps >= _WORTH_RECORDING:
+        if self.device_name == "cpu" and n_steps >= WORTH_RECORDING:
             from xpnet.backends.accelerate import Replay, find_memory, record_shared_step
 
             return Replay(step, self.xp, record_shared_step, steps_per_epoch, find_memory)

@@ -16,7 +16,7 @@ from xpnet._typing import Namespace
 from xpnet.backends.accelerate.record import Call, join, trace_step
 from xpnet.backends.accelerate.traced import Traced, reshape
 
-__all__ = ["find_last_uses", "prepare", "record_step"]
+__all__ = ["prepare", "record_step"]
 
 _CACHE_LINE = 64  # bytes
 
@@ -77,7 +77,7 @@ def prepare(
     return (theta.value, tuple(m.value for m in moments), total.value), run
 
 
-def find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced, int]:
+def _find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced, int]:
     """Return the index of the last call that uses each array. Results are used after all calls."""
     last = {x.owner: i for i, call in enumerate(calls) for x in call.arrays}
     return last | {x.owner: len(calls) for x in results}
@@ -85,7 +85,7 @@ def find_last_uses(calls: list[Call], results: Iterable[Traced]) -> dict[Traced,
 
 def _remove_copies(calls: list[Call], results: Iterable[Traced]) -> list[Call]:
     """Return the calls without copies of arrays that are joined and not used again: these become views."""
-    last = find_last_uses(calls, results)
+    last = _find_last_uses(calls, results)
     kept = []
     for i, call in enumerate(calls):
         x = call.arguments[0]
@@ -99,7 +99,7 @@ def _remove_copies(calls: list[Call], results: Iterable[Traced]) -> list[Call]:
 
 def _allocate(calls: list[Call], results: Iterable[Traced], new_memory: Callable[[int], Any]) -> None:
     """Give each new array memory: that of an array of its size that is not used again, or else new memory."""
-    last = find_last_uses(calls, results)
+    last = _find_last_uses(calls, results)
     free: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
     ours: set[Traced] = set()
 

@@ -86,7 +86,7 @@ _INDICES = {"flat": {"r": "i / k", "j": "i % k"}, "rows": {"i": "r * k + j"}, "c
 _ADDRESSES = {"element": "i", "row": "r", "column": "j", "number": "0"}
 
 
-def get_c_type(dtype: Any) -> str:
+def _get_c_type(dtype: Any) -> str:
     """Return the type of C++ for a dtype of NumPy. Raises NotRecordable if there is none."""
     if str(dtype) not in _C_TYPES:
         raise NotRecordable(f"kernels have no {dtype}")
@@ -170,13 +170,13 @@ class _Writer:
         words = [self._read(x, out.dtype) for x in inputs]
         if name not in ("convert", "assign", "join"):
             common = np.result_type(*(x.dtype for x in inputs))
-            c_type = get_c_type(common)
+            c_type = _get_c_type(common)
             words = [
                 word if x.dtype == common else f"({c_type}){word}"
                 for x, word in zip(inputs, words, strict=True)
             ]
         variable = self._make_name("v")
-        self._add(f"const {get_c_type(out.dtype)} {variable} = {EXPRESSIONS[name].format(*words)};")
+        self._add(f"const {_get_c_type(out.dtype)} {variable} = {EXPRESSIONS[name].format(*words)};")
         key = find_key(out)
         self.outer.pop(key, None)
         (self.outer if self.loop is None else self.inner)[key] = variable
@@ -187,7 +187,7 @@ class _Writer:
         if find_key(x) in {find_key(c.out) for _, _, c in self.reductions}:
             self._close()
         self._open()
-        word, c_type, total = self._read(x, x.dtype), get_c_type(x.dtype), self._make_name("t")
+        word, c_type, total = self._read(x, x.dtype), _get_c_type(x.dtype), self._make_name("t")
         loop, self.loop = self.loop, None
         self._add(f"{c_type} {total} = {'0' if how == 'sum' else f'-({c_type})1 / ({c_type})0'};")
         self.loop = loop
@@ -242,7 +242,7 @@ class _Writer:
 
     def _write_total(self, call: Call) -> None:
         x = call.arguments[1] if is_ones(call.arguments[0]) else call.arguments[0]
-        c_type, total = get_c_type(x.dtype), self._make_name("t")
+        c_type, total = _get_c_type(x.dtype), self._make_name("t")
         self._add(f"__shared__ {c_type} {total}[512];")
         self._add(f"{total}[threadIdx.x] = 0;")
         self._add(f"for (int i = threadIdx.x; i < k; i += 512) {total}[threadIdx.x] += {self._point(x)}[i];")
@@ -272,12 +272,12 @@ class _Writer:
     def _read(self, x: Any, dtype: Any) -> str:
         if not isinstance(x, Traced):
             x = np.asarray(x, dtype)[()]
-            return self._declare(("number", repr(x), str(dtype)), f"const {get_c_type(dtype)} ", x)
+            return self._declare(("number", repr(x), str(dtype)), f"const {_get_c_type(dtype)} ", x)
         key = find_key(x)
         known = self.inner.get(key) or self.outer.get(key)
         if known is not None:
             return known
-        c_type = get_c_type(x.dtype)
+        c_type = _get_c_type(x.dtype)
         if isinstance(x.owner.memory, np.ndarray) and not x.shape:
             return self._declare(key, f"const {c_type} ", x.value[()])
         variable = self._make_name("v")
@@ -287,7 +287,7 @@ class _Writer:
 
     def _point(self, x: Traced) -> str:
         """Return the name of the parameter that points to x."""
-        return self._declare(find_key(x), f"{get_c_type(x.dtype)}* ", x)
+        return self._declare(find_key(x), f"{_get_c_type(x.dtype)}* ", x)
 
     def _declare(self, key: Any, c_type: str, argument: Any) -> str:
         if key not in self.parameters:
@@ -298,7 +298,7 @@ class _Writer:
         """Return how x depends on the place in the (n, k) matrix."""
         if self.kind == "total":
             return "number"
-        return find_level(x.shape, self.space)
+        return _find_level(x.shape, self.space)
 
     def _make_name(self, letter: str) -> str:
         self.n_names += 1
@@ -311,7 +311,7 @@ class _Writer:
             self.loop.append(f"        {line}\n")
 
 
-def find_level(shape: tuple[int, ...], space: tuple[int, int]) -> str:
+def _find_level(shape: tuple[int, ...], space: tuple[int, int]) -> str:
     """Return what an array of this shape is in an (n, k) matrix: element, number, row or column of it.
 
     Raises:
@@ -327,7 +327,7 @@ def find_level(shape: tuple[int, ...], space: tuple[int, int]) -> str:
 
 def write_take(x: Any, index: Any) -> str:
     """Return the source of `take`, for `out = x[index]` with any strides of x, given in elements."""
-    c_type, c_index = get_c_type(x.dtype), get_c_type(index.dtype)
+    c_type, c_index = _get_c_type(x.dtype), _get_c_type(index.dtype)
     return f"""extern "C" __global__ void take(
     const {c_type}* x, const {c_index}* index, {c_type}* out,
     long long by_row, long long by_column, int n, int k
@@ -341,7 +341,7 @@ def write_take(x: Any, index: Any) -> str:
 
 def write_start(dtype: Any, index: Any) -> str:
     """Return the source of `start`, which finds the rows and the coefficients of the step."""
-    c_type, c_index = get_c_type(dtype), get_c_type(index)
+    c_type, c_index = _get_c_type(dtype), _get_c_type(index)
     return f"""extern "C" __global__ void start(
     const long long* counter, const {c_type}* table, {c_type}* line, int k,
     const {c_index}* rows, {c_index}* index, int size, int n
