@@ -23,7 +23,14 @@ from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, make_place_error, read_sample
+from xpnet.estimator.inputs import (
+    CheckedRows,
+    Inputs,
+    Sample,
+    check_some_weight,
+    make_place_error,
+    read_sample,
+)
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import (
@@ -319,15 +326,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         The function is called with one chunk of rows at a time. So X, and the result, may be larger than the
         memory of the device if they are on the host.
         """
-        X, home, backend = inputs
+        X, home, backend, is_checked = inputs
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
-        sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
+        sizes = (X.shape[1], *[b.shape[0] for b in self.intercepts_])
         # On a GPU nothing is read, so that the prediction does not wait for the device.
         if self._run is not None and not issparse(X) and not home.is_on_gpu:
             problem = self._run.scaling.find_problem(X, xp=home.xp)
             if problem is not None:
                 warnings.warn(problem, stacklevel=4)
+        if not is_checked:
+            X = CheckedRows(self, X)
         if home.place != backend.place:
             X = PlacedRows(X, home, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
