@@ -80,9 +80,12 @@ def test_a_mistake_gets_one_sentence_and_one_usage_line(train, options):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown command 'trian'. Did you mean 'train'? Choose from train, predict, info"),
-        (["fit"], "unknown command 'fit'. Choose from train, predict, info"),
-        ([], "expected a command: train, predict, info"),
+        (
+            ["trian"],
+            "unknown command 'trian'. Did you mean 'train'? Choose from train, predict, export, info",
+        ),
+        (["fit"], "unknown command 'fit'. Choose from train, predict, export, info"),
+        ([], "expected a command: train, predict, export, info"),
         (["--verison"], "unknown option '--verison'. Did you mean '--version'?"),
         (["predict"], "the following arguments are required: model, file"),
         (["predict", "m", "f", "--devise", "cpu"], "unknown option '--devise'. Did you mean '--device'?"),
