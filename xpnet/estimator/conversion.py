@@ -42,8 +42,8 @@ def convert_to_sklearn(estimator: Any) -> Any:
     parameters, lacking = _translate_parameters(estimator, getattr(neural_network, name))
     if lacking:
         warnings.warn(
-            f"scikit-learn's {name} lacks {', '.join(lacking)}. Its predictions are the same, but training "
-            "it further is not",
+            f"scikit-learn's {name} has no {', '.join(lacking)}. It predicts the same as this model, but fit "
+            "and partial_fit do not train it the same",
             stacklevel=3,
         )
     model = getattr(neural_network, name)(**parameters)
