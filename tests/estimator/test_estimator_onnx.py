@@ -113,9 +113,8 @@ def test_any_number_of_rows(run, n):
         (np.array([2, 5, 9], dtype=np.uint8), np.int64),
         (np.array([16777216.0, 16777217.0, 7.0]), np.float64),
         (np.array([False, True, True]), np.bool_),
-        (np.array(["only", "only", "only"]), object),
     ],
-    ids=["strings", "objects", "integers", "bytes", "floats", "booleans", "one-class"],
+    ids=["strings", "objects", "integers", "bytes", "floats", "booleans"],
 )
 def test_labels_of_any_kind(names, dtype, run):
     model = classifier(max_iter=50).fit(X, names[CLASSES])
@@ -124,6 +123,15 @@ def test_labels_of_any_kind(names, dtype, run):
     assert found["label"].tolist() == model.predict(X).tolist()
     assert set(found["label"]) == set(names)
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(X), rtol=0, atol=1e-6)
+
+
+def test_a_single_class(run):
+    model = classifier().fit(X, np.full(len(X), "only"))
+    for bias in (-100.0, 100.0):
+        model.intercepts_[-1] = np.array([bias])
+        found = run(model, X.astype(np.float32))
+        assert set(found["label"]) == set(model.predict(X)) == {"only"}
+        np.testing.assert_allclose(found["probabilities"], model.predict_proba(X), rtol=0, atol=1e-6)
 
 
 def test_a_sparse_multi_label_target(run):

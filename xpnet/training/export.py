@@ -7,7 +7,7 @@ operators of the domain `ai.onnx` in opset 17 that onnxruntime implements for fl
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ def save_onnx(path: Path, model: Model, dtype: str = "float32") -> list[str]:
         The input and each output as text, such as "X (n, 784) float32".
 
     Raises:
-        InputError: if onnx is not installed, if the loss is custom, or if class labels are neither numbers
-            nor text.
+        InputError: if onnx is not installed, or if class labels are neither numbers nor text.
     """
     try:
         import onnx
@@ -53,13 +52,13 @@ def save_onnx(path: Path, model: Model, dtype: str = "float32") -> list[str]:
     graph = _Graph(onnx, dtype)
     z = _add_layers(graph, model)
     outputs = _add_numbers(graph, model, z) if model.classes is None else _add_classes(graph, model, z)
-    n_inputs = model.mlp.sizes[0]
+    x = _Value("X", dtype, ("n", model.mlp.sizes[0]))
     made = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "xpnet",
-            [graph.describe("X", dtype, ["n", n_inputs])],
-            [graph.describe(*output) for output in outputs],
+            [graph.declare(x)],
+            [graph.declare(output) for output in outputs],
             list(graph.constants.values()),
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
@@ -70,8 +69,7 @@ def save_onnx(path: Path, model: Model, dtype: str = "float32") -> list[str]:
     )
     onnx.helper.set_model_props(made, _make_metadata(model))
     path.write_bytes(made.SerializeToString())
-    values = [("X", dtype, ["n", n_inputs]), *outputs]
-    return [f"{name} ({', '.join(map(str, shape))}) {kind}" for name, kind, shape in values]
+    return [f"{name} ({', '.join(map(str, shape))}) {kind}" for name, kind, shape in (x, *outputs)]
 
 
 def find_rounding_problem(model: Model) -> str | None:
@@ -87,6 +85,14 @@ def find_rounding_problem(model: Model) -> str | None:
         f"float32 is too coarse for column {j + 1} of X, which is {shift[j]:g} ± {1 / factor[j]:g}: "
         "export as float64"
     )
+
+
+class _Value(NamedTuple):
+    """An input or an output of a graph. Its shape contains names of dimensions, such as "n"."""
+
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
 
 
 class _Graph:
@@ -110,12 +116,11 @@ class _Graph:
         self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
 
-    def describe(self, name: str, dtype: str, shape: list[Any]) -> Any:
+    def declare(self, value: _Value) -> Any:
         """Return the declaration of an input or an output."""
-        kind = np.dtype(object if dtype == "string" else dtype)
-        return self.onnx.helper.make_tensor_value_info(
-            name, self.onnx.helper.np_dtype_to_tensor_dtype(kind), shape
-        )
+        dtype = np.dtype(object if value.dtype == "string" else value.dtype)
+        helper = self.onnx.helper
+        return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(dtype), value.shape)
 
 
 def _add_layers(graph: _Graph, model: Model) -> str:
@@ -168,45 +173,37 @@ _PREDICTIONS: dict[Any, Callable[[_Graph, str], str]] = {
 }
 
 
-def _add_numbers(graph: _Graph, model: Model, z: str) -> list[Any]:
-    """Add the numbers that a regressor predicts. Return (name, dtype, shape) of the output."""
-    y = _add_prediction(graph, model, z)
+def _add_numbers(graph: _Graph, model: Model, z: str) -> list[_Value]:
+    """Add the numbers that a regressor predicts, and return the output."""
+    y = _PREDICTIONS[model.mlp.criterion.predict](graph, z)
     if model.target_scaling is not None:
         y = graph.add("Div", y, graph.store("target_scaling.factor", model.target_scaling.factor))
         y = graph.add("Add", y, graph.store("target_scaling.shift", model.target_scaling.shift))
     graph.add("Identity", y, output="variable")
-    return [("variable", graph.dtype, ["n", model.mlp.sizes[-1]])]
+    return [_Value("variable", graph.dtype, ("n", model.mlp.sizes[-1]))]
 
 
-def _add_classes(graph: _Graph, model: Model, z: str) -> list[Any]:
-    """Add the labels and the probabilities of a classifier. Return (name, dtype, shape) of both outputs."""
+def _add_classes(graph: _Graph, model: Model, z: str) -> list[_Value]:
+    """Add the labels and the probabilities of a classifier, and return both outputs."""
     n_outputs = model.mlp.sizes[-1]
-    p = _add_prediction(graph, model, z)
+    p = _PREDICTIONS[model.mlp.criterion.predict](graph, z)
     if n_outputs == 1:
         p = graph.add("Concat", graph.add("Sub", 1.0, p), p, axis=1)
     graph.add("Identity", p, output="probabilities")
-    probabilities = ("probabilities", graph.dtype, ["n", max(n_outputs, 2)])
+    probabilities = _Value("probabilities", graph.dtype, ("n", max(n_outputs, 2)))
     integer = graph.onnx.TensorProto.INT64
     if model.is_multilabel:
         graph.add("Cast", graph.add("Greater", z, 0.0), to=integer, output="label")
-        return [("label", "int64", ["n", n_outputs]), probabilities]
+        return [_Value("label", "int64", ("n", n_outputs)), probabilities]
+    classes, dtype = _convert_classes(model.classes)
     if n_outputs == 1:
+        classes = np.resize(classes, 2)  # twice the same where there is only one
         column = graph.add("Cast", graph.add("Greater", z, 0.0), to=integer)
         index = graph.add("Reshape", column, graph.store("shape", [-1], np.int64))
     else:
         index = graph.add("ArgMax", z, axis=1, keepdims=0)
-    classes, dtype = _convert_classes(model.classes)
-    if len(classes) < n_outputs + 1 == 2:  # a fit with a single class
-        classes = np.repeat(classes, 2)
     graph.add("Gather", graph.store("classes", classes, classes.dtype), index, output="label")
-    return [("label", dtype, ["n"]), probabilities]
-
-
-def _add_prediction(graph: _Graph, model: Model, z: str) -> str:
-    predict = model.mlp.criterion.predict
-    if predict not in _PREDICTIONS:
-        raise InputError("a model with a custom loss cannot be exported: expected one of losses.LOSSES")
-    return _PREDICTIONS[predict](graph, z)
+    return [_Value("label", dtype, ("n",)), probabilities]
 
 
 def _convert_classes(classes: Any) -> tuple[NDArray[Any], str]:
