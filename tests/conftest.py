@@ -33,6 +33,13 @@ def pytest_addoption(parser):
         default="auto",
         help="cpu: without the GPU; cuda: skip, and say why, where a library cannot use it (default: auto)",
     )
+    parser.addoption(
+        "--kill",
+        type=int,
+        default=30,
+        metavar="N",
+        help="kill a run at N random moments, besides once at each write (default: 30)",
+    )
 
 
 def pytest_configure(config):

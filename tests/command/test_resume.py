@@ -2,64 +2,44 @@
 
 import json
 import os
-import random
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from places import Place, skip_unless_usable
-from safetensors.numpy import load_file
+from runs import (
+    HANGS,
+    REPOSITORY,
+    LongRun,
+    assert_same_run,
+    bits,
+    checkpoint,
+    history,
+    make_data,
+    wait_for,
+    words,
+)
 
-from xpnet.backends import resolve
 from xpnet.command.cli import main
 from xpnet.command.progress import Progress
-from xpnet.training.checkpoint import load_state
 from xpnet.training.model import load_model
 
-REPOSITORY = Path(__file__).parents[2]
-# A new Python imports for half a second. This one has done so, and runs each line in a copy of itself.
-FORKS = """
-import os, sys
-from xpnet.command.cli import main
-for line in sys.stdin:
-    if (child := os.fork()) == 0:
-        os._exit(main(line.split()))
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-HANGS = 600  # seconds: only a guard, for a busy machine is slow
-# 36 training rows, one a step: an epoch ends, and history is written, every few milliseconds. All the steps
-# take a second or two; saved after each one they take far longer than all the kills.
+# 36 training rows, one a step: an epoch ends every few milliseconds.
 LONG = "--data data.npz --batch-size 1 --hidden 8 --optimizer momentum --schedule one_cycle"
 EPOCHS = {Place.NUMPY: 400, Place.CUPY: 40}
-KILLS = {Place.NUMPY: 20, Place.CUPY: 6}  # CuPy starts anew in each
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
     """A folder, with a space in its name, that holds data for all runs."""
     folder = tmp_path_factory.mktemp("some runs")
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 4)), np.arange(60) % 3
-    # With a test part of its own the data needs no scikit-learn, whose import would take most of each round.
-    np.savez(folder / "data.npz", X=X[:40], y=y[:40], X_test=X[40:], y_test=y[40:])
+    make_data(folder)
     return folder
-
-
-class LongRun(NamedTuple):
-    """A run that was never stopped: its options, where it computed, and its folder."""
-
-    options: str
-    place: Place
-    folder: Path
 
 
 @pytest.fixture(scope="module", params=EPOCHS, ids=str)
@@ -88,10 +68,6 @@ def train(ground, tmp_path, monkeypatch, capsys):
     return train
 
 
-def words(options):
-    return ["train", "--device", "cpu", "--quiet", *shlex.split(options)]
-
-
 def start(folder, options):
     """Start training as a command of its own."""
     return subprocess.Popen(
@@ -102,45 +78,6 @@ def start(folder, options):
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
-
-
-def wait_for(done, ended, every=0.001):
-    """Wait until `done()`; return False if the process ended before."""
-    while not done():
-        if ended():
-            return False
-        time.sleep(every)
-    return True
-
-
-def is_gone(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def checkpoint(folder):
-    return load_state(folder / "checkpoint.safetensors", backend=resolve("cpu"))[0]
-
-
-def bits(folder, name="model.safetensors"):
-    """The tensors of a file, bit for bit. Not its bytes: safetensors shuffles what stands in the header."""
-    return {name: (x.dtype, x.shape, x.tobytes()) for name, x in load_file(folder / name).items()}
-
-
-def history(folder):
-    """The records without what the clock says."""
-    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    clock = {"seconds", "samples_per_second"}
-    return [{name: value for name, value in record.items() if name not in clock} for record in records]
-
-
-def assert_same_run(ours, theirs):
-    assert bits(ours) == bits(theirs)
-    assert history(ours) == history(theirs)
-    assert bits(ours, "checkpoint.safetensors") == bits(theirs, "checkpoint.safetensors")
 
 
 class Stop(BaseException):
@@ -294,14 +231,27 @@ def test_a_run_may_go_on_elsewhere(train, tmp_path, monkeypatch, where, step):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("more", ['{"epoch": 3, "st', '{"epoch": 3, "step": 6}\n{"epoch"'])
-def test_a_history_ahead_of_its_checkpoint_is_cut(train, tmp_path, more):
-    # So it is left by a run killed between the two, or while it wrote a record.
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + '{"epoch": 3, "st',  # killed while it wrote a record
+        lambda text: text + '{"epoch": 3, "step": 6}\n{"epoch"',
+        lambda text: text.splitlines()[0],
+        lambda text: "This is no JSON.\n",
+        lambda text: "",
+        None,
+    ],
+    ids=["half a record", "more", "less", "no JSON", "empty", "no file"],
+)
+def test_the_history_is_that_of_the_checkpoint(train, tmp_path, change):
     options = "--data data.npz --schedule constant"
     train(f"{options} --epochs 4 --out long")
     train(f"{options} --epochs 2 --out short")
-    with open(tmp_path / "short" / "history.jsonl", "a") as file:
-        file.write(more)
+    path = tmp_path / "short" / "history.jsonl"
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
     train("--resume short --epochs 4")
     assert_same_run(tmp_path / "short", tmp_path / "long")
 
@@ -342,48 +292,3 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(ground, long_run, 
     )
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, long_run.folder)
-
-
-def test_killed_again_and_again_and_resumed(train, long_run, tmp_path):
-    folder = tmp_path / "killed"
-    path = folder / "checkpoint.safetensors"
-    part = path.with_name(path.name + ".part")
-    seed = time.time_ns() % 1_000_000
-    delays = random.Random(seed)
-    options, reached = f"{long_run.options} --checkpoint-every 1 --out killed", (0, -1)
-
-    def stamp():
-        return path.stat().st_mtime_ns if path.exists() else None
-
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    ) as forks:
-        for kill in range(KILLS[long_run.place]):
-            where = f"kill {kill}, delays of seed {seed}"
-            before = stamp()
-            print(*words(options), file=forks.stdin, flush=True)
-            process = int(forks.stdout.readline())
-            ended = partial(is_gone, process)
-            # From the first checkpoint on, not from the start: each round gets somewhere, on any machine.
-            wait_for(lambda before=before: stamp() != before, ended)
-            time.sleep(delays.uniform(0, 0.05))
-            if kill % 2:  # in the middle of writing a checkpoint, as near as can be
-                wait_for(part.exists, ended, every=0)
-            assert not ended(), f"{where}: ended by itself"
-            os.kill(process, signal.SIGKILL)
-            assert os.WTERMSIG(int(forks.stdout.readline())) == signal.SIGKILL, f"{where}: ended by itself"
-            # An epoch's end is saved after its last step, under the same number.
-            state = checkpoint(folder)
-            assert (state.epoch, state.step) > reached, where
-            reached = state.epoch, state.step
-            options = f"--resume killed --checkpoint-every 1 {long_run.place.options}"
-
-    assert reached < (EPOCHS[long_run.place], 0)
-    train(f"--resume killed --checkpoint-every 1000000 {long_run.place.options}")
-    assert_same_run(folder, long_run.folder)
-    assert not list(folder.glob("*.part")), f"delays of seed {seed}"

@@ -21,13 +21,20 @@ __all__ = ["Article", "compare", "measure"]
 class Article:
     """Records what the article prints at the same steps of a run of its recipe.
 
-    The records are kept in `printed.jsonl` in the run's folder, so that a resumed run has them all.
+    The records are kept in `printed.jsonl` in the run's folder, and in its checkpoint.
+
+    Args:
+        records: those of the checkpoint of a resumed run.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, resumed_at: int | None) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, records: list[dict[str, float]]) -> None:
         self.recipe, self.printed = recipe, recipe.printed
-        n_lines = 0 if resumed_at is None or self.printed is None else resumed_at // self.printed.every + 1
-        self.lines = None if self.printed is None else History(folder / "printed.jsonl", n_lines)
+        self.lines = None if self.printed is None else History(folder / "printed.jsonl", records)
+
+    @property
+    def records(self) -> list[dict[str, float]]:
+        """The lines recorded so far."""
+        return [] if self.lines is None else self.lines.records
 
     def record(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
         """Record the line before the next step, if the article prints one there."""
@@ -43,7 +50,7 @@ class Article:
         """Print the table "article / here" (quiet: only the differences); return whether they agree."""
         if self.printed is None and not self.recipe.expected:  # a recipe from no article
             return True
-        table, agrees = compare(self.recipe, [] if self.lines is None else self.lines.records, metrics)
+        table, agrees = compare(self.recipe, self.records, metrics)
         if not quiet:
             print(f"\n{table}")
         elif not agrees:

@@ -4,10 +4,10 @@ Exit status: 0 done; 1 the run or a file failed; 2 unusable arguments or data; 1
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -74,22 +74,26 @@ def train(arguments: argparse.Namespace) -> int:
     from threadpoolctl import threadpool_limits
 
     from xpnet.command import run
-    from xpnet.command.resume import read_run
+    from xpnet.command.folder import lock_folder
+    from xpnet.command.resume import find_run, read_run
 
     if arguments.list_recipes:
         return list_recipes()
     given = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
-    folder = None if arguments.resume is None else Path(arguments.resume)
-    try:
-        if folder is not None:
-            options, name = read_run(folder, given)
-            recipe = None if name is None else load_recipe(name)
-        else:
-            recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
-            options = recipe.override(given) if recipe else Options(**given)
-    except InputError as error:
-        arguments.parser.error(str(error))
-    with threadpool_limits(options.threads):
+    with contextlib.ExitStack() as stack:
+        try:
+            if arguments.resume is not None:
+                folder = find_run(arguments.resume)
+                stack.enter_context(lock_folder(folder))
+                options, name = read_run(folder, given)
+                recipe = None if name is None else load_recipe(name)
+            else:
+                folder = None
+                recipe = None if arguments.recipe is None else load_recipe(arguments.recipe)
+                options = recipe.override(given) if recipe else Options(**given)
+        except InputError as error:
+            arguments.parser.error(str(error))
+        stack.enter_context(threadpool_limits(options.threads))
         agrees = run.train(options, folder, recipe)
     # A recipe that was changed may give other results.
     return 1 if recipe and not agrees and recipe.is_followed_by(options) else 0

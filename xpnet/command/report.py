@@ -1,6 +1,8 @@
 """What a run prints and writes: introduction, history, table of results, metrics, pictures."""
 
+import io
 import json
+import os
 import platform
 import shlex
 import time
@@ -37,19 +39,26 @@ MOST_CLASSES = 20
 
 
 class History:
-    """Records in a file, one JSON object per line. Of an existing file the first `n` are kept."""
+    """Records in a file, one JSON object per line. The file starts with those given.
 
-    def __init__(self, path: Path, n: int) -> None:
-        # A run killed between writing its history and its checkpoint has one record too many.
-        lines = path.read_text().splitlines()[:n] if path.exists() else []
-        self.path, self.records = path, [json.loads(line) for line in lines]
-        replace_file(path, "".join(line + "\n" for line in lines).encode())
+    A checkpoint keeps the records, too: a file that was left longer, shorter or damaged is written anew.
+    """
+
+    def __init__(self, path: Path, records: list[dict[str, float]]) -> None:
+        self.path, self.records = path, list(records)
+        replace_file(path, b"".join(map(_to_line, records)))
 
     def append(self, record: dict[str, float]) -> None:
-        """Add a record, and write it to the file."""
+        """Add a record, and write it to the disk."""
         self.records.append(record)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        with open(self.path, "ab") as file:
+            file.write(_to_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _to_line(record: dict[str, float]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
 
 
 def introduce(
@@ -143,7 +152,6 @@ def write_results(
         "xpnet_version": xpnet.__version__,
         "versions": _collect_versions(backend),
     }
-    replace_file(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     if not options.quiet:
         table = class_table(predictions.part, per_class) if 0 < len(per_class) <= MOST_CLASSES else ""
         _print_table(results, score, table, options.loss_extras)
@@ -152,6 +160,8 @@ def write_results(
         _save_pictures(folder, options, dataset, mlp, state, kept, history, predictions, backend)
     elif not options.quiet:
         print("No pictures: matplotlib is missing. To install it: pip install matplotlib\n")
+    # The last file: a run without it is not finished.
+    replace_file(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     if not options.quiet:
         _print_summary(state, folder, classifies=mlp.classifies, seconds=time.monotonic() - began)
     return metrics
@@ -196,7 +206,9 @@ def _save_pictures(
         else:
             figures["weights"] = plots.weights(W, picture, unit="class", names=classes)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
+        file = io.BytesIO()
+        figure.savefig(file, dpi=120, format="png")
+        replace_file(folder / f"{name}.png", file.getvalue())
 
 
 def _print_table(results: dict[str, Evaluation], score: str, per_class: str, loss_extras: list[str]) -> None:

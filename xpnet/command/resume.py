@@ -3,7 +3,7 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from xpnet.command.formats import format_command, format_count
 from xpnet.command.options import Options
@@ -12,19 +12,67 @@ from xpnet.training import TrainState
 from xpnet.training.checkpoint import read_about
 from xpnet.training.validation import is_out_of_patience
 
-__all__ = ["check_same", "format_resume", "is_finished", "print_finished", "read_run"]
+__all__ = [
+    "check_same",
+    "find_run",
+    "format_resume",
+    "is_finished",
+    "print_finished",
+    "read_records",
+    "read_run",
+]
+
+
+def find_run(name: str) -> Path:
+    """Return the folder of a run that can be resumed.
+
+    Raises:
+        InputError: there is no such folder, or no checkpoint in it.
+    """
+    folder = Path(name)
+    if not name or not folder.is_dir():
+        raise InputError(f"--resume {name or repr(name)}: no such folder")
+    if not (folder / "checkpoint.safetensors").exists():
+        raise InputError(
+            f"--resume {folder}: there is no checkpoint in this folder. If its run was stopped before the "
+            f"first one, start it again: its options and --out {shlex.quote(str(folder))}"
+        )
+    return folder
 
 
 def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
     """Return the options of the run in `folder`, overridden by those given now, and the name of its recipe.
 
     Raises:
-        InputError: there is no run in the folder, or an option given would change it.
+        InputError: the checkpoint is damaged, or an option given would change the run.
     """
-    if not folder.is_dir():
-        raise InputError(f"--resume {folder}: no such folder")
     about = read_about(folder / "checkpoint.safetensors")
     return Options.from_dict(about["options"]).override(given), about.get("recipe")
+
+
+def read_records(saved: dict[str, Any], state: TrainState) -> tuple[list[Any], list[Any]]:
+    """Return the records of the epochs, and the lines of the article, that a checkpoint contains.
+
+    Raises:
+        InputError: it does not contain a record of each epoch that it is after.
+    """
+    history, printed = (
+        saved[name] if _is_table(saved.get(name)) else None for name in ("history", "printed")
+    )
+    epochs = [*range(1, state.epoch + 1)]
+    if history is None or printed is None or [record.get("epoch") for record in history] != epochs:
+        raise InputError(
+            "--resume: the checkpoint does not contain the history of its epochs. "
+            "Resume it with the version of xpnet that wrote it, or train again"
+        )
+    return history, printed
+
+
+def _is_table(records: Any) -> TypeGuard[list[dict[str, float]]]:
+    return isinstance(records, list) and all(
+        isinstance(record, dict) and all(isinstance(value, int | float) for value in record.values())
+        for record in records
+    )
 
 
 def is_finished(folder: Path, state: TrainState, options: Options) -> bool:

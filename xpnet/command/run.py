@@ -5,14 +5,12 @@ A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `m
 """
 
 import contextlib
-import itertools
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,14 @@ import numpy as np
 import xpnet
 from xpnet.backends import Backend, resolve
 from xpnet.command.article import Article
+from xpnet.command.folder import lock_folder, make_folder
 from xpnet.command.formats import format_count
 from xpnet.command.options import Options
 from xpnet.command.parts import Parts, hash_data, hold_out_rows, make_network, place_data
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
-from xpnet.command.resume import check_same, format_resume, is_finished, print_finished
+from xpnet.command.resume import check_same, format_resume, is_finished, print_finished, read_records
 from xpnet.data.batches import shuffle
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
@@ -101,77 +100,88 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     free = backend.count_free_bytes()
     try:
         parts = place_data(dataset, kept, held, mlp, backend)
-        if resume is None:
-            state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
-            folder = _make_folder(options.out, dataset.name)
-        else:
-            state, saved = load_state(resume / "checkpoint.safetensors", backend=backend)
-            check_same(saved, about)
-            if is_finished(resume, state, options):
-                if not options.quiet:
-                    print_finished(resume, state, options)
-                return True
-            (resume / "model.safetensors").unlink(
-                missing_ok=True
-            )  # until the run ends, its checkpoint predicts
-            folder = resume
-        about["model"] = describe(make_model(dataset, mlp, backend.to_numpy(state.theta), parts))
-        history = History(folder / "history.jsonl", 0 if resume is None else state.epoch)
-        article = Article(recipe, folder, None if resume is None else state.step) if recipe else None
-        score = "accuracy" if mlp.classifies else "r2"
-        introduce(options, mlp, dataset, parts, backend, notices)
+        with _hold_folder(options, resume, dataset.name) as folder:
+            if resume is None:
+                state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
+                earlier, printed = list[Any](), list[Any]()
+            else:
+                state, saved = load_state(folder / "checkpoint.safetensors", backend=backend)
+                check_same(saved, about)
+                if is_finished(folder, state, options):
+                    if not options.quiet:
+                        print_finished(folder, state, options)
+                    return True
+                earlier, printed = read_records(saved, state)
+                # Until the run ends, its checkpoint predicts.
+                (folder / "model.safetensors").unlink(missing_ok=True)
+            about["model"] = describe(make_model(dataset, mlp, backend.to_numpy(state.theta), parts))
+            history = History(folder / "history.jsonl", earlier)
+            article = Article(recipe, folder, printed) if recipe else None
+            score = "accuracy" if mlp.classifies else "r2"
+            introduce(options, mlp, dataset, parts, backend, notices)
 
-        def save() -> None:
-            save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
+            def save() -> None:
+                records = {"history": history.records, "printed": article.records if article else []}
+                save_state(folder / "checkpoint.safetensors", state, about | records, backend=backend)
 
-        if article:
-            article.record(state, mlp, parts, backend)
-        if resume is None:
-            save()
-        sample = parts.sample
-        with _defer_interrupts() as interrupted, Progress(options, kept.size, state) as progress:
-
-            def after_step(state: TrainState) -> None:
-                with backend.as_current():
-                    progress.advance(state)
-                if article:
-                    article.record(state, mlp, parts, backend)
-                if options.checkpoint_every and state.step % options.checkpoint_every == 0:
-                    save()
-                if interrupted():
-                    save()
-                    raise Interrupted(
-                        f"Stopped in epoch {state.epoch + 1:,} at step {state.step:,}. To resume:\n"
-                        f"  {format_resume(folder)}"
-                    )
-
-            records = epochs(
-                mlp,
-                optimizer,
-                state,
-                *parts.train,
-                backend=backend,
-                schedule=schedule,
-                n_epochs=options.epochs,
-                batch_size=options.batch_size,
-                order=partial(shuffle, seed=options.seed),
-                clip_norm=options.clip_norm,
-                after_step=after_step,
-                steps_at_once=1 if article else options.checkpoint_every or backend.steps_per_call,
-            )
-            records = _watch(records, options, mlp, state, parts, backend)
-            for record in records:
-                train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
-                history.append(record.to_dict(score) | {f"train_{score}": train_score})
-                progress.show(record, score, train_score)
+            if article:
+                article.record(state, mlp, parts, backend)
+            if resume is None:
                 save()
-        best_epoch = None if state.best is None else state.best.epoch
-        if options.keeps_best:
-            restore_best(state)
-        metrics = write_results(
-            folder, options, dataset, mlp, state, best_epoch, parts, history.records, score, backend, began
-        )
-        return article.compare(metrics, quiet=options.quiet) if article else True
+            sample = parts.sample
+            with _defer_interrupts() as interrupted, Progress(options, kept.size, state) as progress:
+
+                def after_step(state: TrainState) -> None:
+                    with backend.as_current():
+                        progress.advance(state)
+                    if article:
+                        article.record(state, mlp, parts, backend)
+                    if options.checkpoint_every and state.step % options.checkpoint_every == 0:
+                        save()
+                    if interrupted():
+                        save()
+                        raise Interrupted(
+                            f"Stopped in epoch {state.epoch + 1:,} at step {state.step:,}. To resume:\n"
+                            f"  {format_resume(folder)}"
+                        )
+
+                records = epochs(
+                    mlp,
+                    optimizer,
+                    state,
+                    *parts.train,
+                    backend=backend,
+                    schedule=schedule,
+                    n_epochs=options.epochs,
+                    batch_size=options.batch_size,
+                    order=partial(shuffle, seed=options.seed),
+                    clip_norm=options.clip_norm,
+                    after_step=after_step,
+                    steps_at_once=1 if article else options.checkpoint_every or backend.steps_per_call,
+                )
+                records = _watch(records, options, mlp, state, parts, backend)
+                for record in records:
+                    train_score = evaluate(mlp, state.theta, *sample, backend=backend).score
+                    history.append(record.to_dict(score) | {f"train_{score}": train_score})
+                    progress.show(record, score, train_score)
+                    save()
+            best_epoch = None if state.best is None else state.best.epoch
+            if options.keeps_best:
+                restore_best(state)
+            metrics = write_results(
+                folder,
+                options,
+                dataset,
+                mlp,
+                state,
+                best_epoch,
+                parts,
+                history.records,
+                score,
+                backend,
+                began,
+            )
+            return article.compare(metrics, quiet=options.quiet) if article else True
     except DivergenceError as error:
         raise DivergenceError(
             f"{error}. The last finite state is in {folder / 'checkpoint.safetensors'}"
@@ -228,24 +238,20 @@ def _clip_batch(options: Options, n: int) -> Options:
     return replace(options, batch_size=n)
 
 
-def _make_folder(out: str | None, data: str) -> Path:
-    if out is None:
-        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{data}"
-        for name in itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2))):
-            # mkdir fails if the folder exists, so two runs started in the same second do not share it.
-            with contextlib.suppress(FileExistsError):
-                (Path("runs") / name).mkdir(parents=True)
-                return Path("runs") / name
-    folder = Path(str(out))
-    if (folder / "checkpoint.safetensors").exists():
-        raise InputError(
-            f"--out {folder} already holds a run. Resume it with --resume {folder}, or choose another folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot create this folder ({error.strerror})") from None
-    return folder
+@contextlib.contextmanager
+def _hold_folder(options: Options, resume: Path | None, data: str) -> Iterator[Path]:
+    """Make and lock the folder of a new run. That of a run to resume is locked already."""
+    if resume is not None:
+        yield resume
+        return
+    folder = make_folder(options.out, data)
+    with lock_folder(folder):
+        if (folder / "checkpoint.safetensors").exists():
+            raise InputError(
+                f"--out {folder} already holds a run. "
+                f"Resume it with --resume {folder}, or choose another folder"
+            )
+        yield folder
 
 
 @contextlib.contextmanager

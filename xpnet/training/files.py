@@ -6,16 +6,18 @@ The header contains a SHA-256 hash of everything else, so that `read` detects a 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-__all__ = ["Contents", "Tensors", "read", "replace_file", "write"]
+__all__ = ["Contents", "Tensors", "read", "remove_parts", "replace_file", "replacing", "write"]
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -41,14 +43,23 @@ def write(path: Path, kind: str, version: str, tensors: Tensors, about: dict[str
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file as a whole: to a temporary file, which is flushed to the disk and then renamed.
+    """Write a file as a whole. On failure, an existing file is left unchanged."""
+    with replacing(path) as file:
+        file.write(data)
 
-    On failure, an existing file is left unchanged, and the temporary file is removed.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends: flushed to the disk, then renamed.
+
+    Its name is random and it must not exist yet, so that nobody can put a link there. If the block raises,
+    the temporary file is removed and an existing file is left unchanged. A killed process leaves the
+    temporary file: see `remove_parts`.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{os.urandom(8).hex()}.part")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
+        with open(part, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -61,6 +72,13 @@ def replace_file(path: Path, data: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files that killed processes left. No other process may write to the folder."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name):
+            path.unlink(missing_ok=True)
 
 
 def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:

@@ -83,7 +83,8 @@ def load_model(path: Path) -> Model:
         found = [file for file in found if file.is_file()]
         if not found:
             raise InputError(
-                f"{path}: no such file: expected model.safetensors or checkpoint.safetensors in it"
+                f"{path}: no model in this folder: expected model.safetensors or checkpoint.safetensors. "
+                "If it is of a run that was stopped before its first checkpoint, start it again"
             )
         path = found[0]
     kind, version, tensors, about = read(path, _READABLE)
