@@ -2,6 +2,6 @@
 
 import sys
 
-from xpnet.command.cli import main
+from xpnet.__main__ import main
 
 sys.exit(main(["export", *sys.argv[1:]]))

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[2]
 PYTHON = Path(sys.executable).name
 
 # What installing the package writes into the folder bin.
-ENTRY_POINT = "import sys\nfrom xpnet.command.cli import main\nsys.exit(main())\n"
+ENTRY_POINT = "import sys\nfrom xpnet.__main__ import main\nsys.exit(main())\n"
 
 # (sys.argv[0], command) and how the user typed it.
 TYPED = {

@@ -5,9 +5,9 @@ Exit status: 0 done; 1 the run or a file failed; 2 unusable arguments or data; 1
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Sequence
+from errno import EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EROFS
 from typing import NoReturn
 
 import numpy as np
@@ -23,6 +23,7 @@ from xpnet.command.arguments import (
 from xpnet.command.export import export_model
 from xpnet.command.formats import format_command
 from xpnet.command.options import Options
+from xpnet.command.output import discard_output, guard_streams, tolerate_errors
 from xpnet.command.predict import predict_files
 from xpnet.command.recipes import load_recipe, recipe_names
 from xpnet.errors import (
@@ -36,15 +37,26 @@ from xpnet.errors import (
 
 __all__ = ["main"]
 
+# Of a path that was given: no permission, too long a name, a file where a folder is expected ...
+UNUSABLE = (EACCES, EEXIST, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EROFS)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    with guard_streams():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     from xpnet.command.run import Interrupted
 
     try:
-        arguments = _parse(sys.argv[1:] if argv is None else argv)
-        command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        try:
+            arguments = _parse(argv)
+            command: Callable[[argparse.Namespace], int] = arguments.command
+            return command(arguments)
+        finally:
+            sys.stdout.flush()
     except (InputError, BackendError) as error:
         return _fail(error, 2)
     except (DivergenceError, OutOfMemoryError) as error:
@@ -52,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError as error:  # while loading; during training the message says more
         return _fail(MemoryError(f"out of memory: {error or 'the data is too large'}"), 1)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
         return 1
-    except OSError as error:  # a full disk, a read-only folder
-        return _fail(error, 1)
+    except OSError as error:
+        discard_output(sys.stdout)
+        return _fail(_describe(error), 2 if error.errno in UNUSABLE else 1)
     except Interrupted as error:
         print(f"\n{error}", file=sys.stderr)
         return 130
@@ -64,7 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _fail(error: Exception, status: int) -> int:
+def _describe(error: OSError) -> str:
+    """Return what could not be read or written, and why."""
+    if error.strerror is None:
+        return str(error)
+    return f"{'cannot write the output' if error.filename is None else error.filename}: {error.strerror}"
+
+
+def _fail(error: Exception | str, status: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return status
 
@@ -81,6 +101,7 @@ def train(arguments: argparse.Namespace) -> int:
         return list_recipes()
     given = {name: value for name, value in vars(arguments).items() if name in OPTIONS}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(tolerate_errors())
         try:
             if arguments.resume is not None:
                 folder = find_run(arguments.resume)

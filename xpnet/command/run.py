@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -256,7 +257,10 @@ def _hold_folder(options: Options, resume: Path | None, data: str) -> Iterator[P
 
 @contextlib.contextmanager
 def _defer_interrupts() -> Iterator[Callable[[], bool]]:
-    """Make Ctrl-C set a flag, so that the current step is finished. A second Ctrl-C stops at once."""
+    """Make Ctrl-C set a flag, so that the current step is finished. A second Ctrl-C stops at once.
+
+    SIGINT that is ignored, as in a background job of a shell script, stays ignored.
+    """
     pressed = False
 
     def press(*_: object) -> None:
@@ -264,11 +268,12 @@ def _defer_interrupts() -> Iterator[Callable[[], bool]]:
         pressed = True
         signal.signal(signal.SIGINT, before)
 
-    try:
-        before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # only the main thread may handle signals
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()  # only it may handle signals
+    if before is signal.SIG_IGN or not is_main:
         yield lambda: False
         return
+    signal.signal(signal.SIGINT, press)
     try:
         yield lambda: pressed
     finally:
