@@ -789,7 +789,7 @@ def test_another_run_is_not_resumed(request, run, here, way, what):
     ("folder", "words"),
     [
         ("nowhere", ["--resume nowhere: no such folder"]),
-        ("empty", ["empty", "checkpoint.safetensors: no such file"]),
+        ("empty", ["--resume empty", "no checkpoint in this folder", "start it again", "--out empty"]),
         ("torn", ["torn", "checkpoint.safetensors: not a complete safetensors file"]),
         ("model", ["model", "expected an xpnet checkpoint, found xpnet model"]),
     ],

@@ -137,7 +137,7 @@ def log_at(level):
 def test_the_reason_for_the_cpu_is_information(train, small, monkeypatch, level):
     logger = logging.getLogger("xpnet")
     before = logger.level, logger.propagate, list(logger.handlers)
-    monkeypatch.setattr("xpnet.command.run.resolve", log_at(level))
+    monkeypatch.setattr("xpnet.command.run.resolve_usable", log_at(level))
     result = train("--data small.npz --epochs 1 --out run")
     assert result.out.splitlines()[2] == "computing on the CPU: no driver"
     assert "driver" not in result.err

@@ -484,7 +484,7 @@ def test_output_goes_to_a_file(predict, digits, form):
 
 def test_an_output_that_cannot_be_written_is_said(predict, digits):
     status, out, err = predict("digits", "rows.npy", "--output", "no/such/folder.txt")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert "no/such/folder.txt" in err
 
 

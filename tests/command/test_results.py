@@ -16,10 +16,9 @@ from xpnet.command.predictions import class_scores
 def drawn(here, monkeypatch):
     """A function that runs `xpnet train` into the folder run, and returns {name: figure} it would save."""
     pytest.importorskip("matplotlib")
-    from matplotlib.figure import Figure
-
     figures = {}
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.update({path.name: self}))
+    save = "xpnet.command.report._save_figure"
+    monkeypatch.setattr(save, lambda figure, path: figures.update({path.name: figure}))
 
     def run(options):
         assert main(["train", "--device", "cpu", "--quiet", "--out", "run", *options.split()]) == 0

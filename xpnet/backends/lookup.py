@@ -41,8 +41,9 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
     choose("dtype", dtype, DTYPES)
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
-    candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]] if backend else list(LIBRARIES.values())
+    candidates = list(LIBRARIES.values())
     if backend is not None:
+        candidates = [LIBRARIES[choose("backend", backend, LIBRARIES)]]
         check_contradiction(device, backend)
     if device == "auto":
         device = _choose_device(candidates)

@@ -168,6 +168,9 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; exit with status 2 and the nearest valid name if there is a mistake in them."""
     parser = _make_parser()
+    for word in argv:
+        if "\0" in word:
+            parser.error(f"expected arguments without NUL characters, got {word!r}")
     if argv and not argv[0].startswith("-"):
         try:
             choose("command", argv[0], COMMANDS)

@@ -1,10 +1,12 @@
 """The options of a training run: one field per option of the command line, with its default."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from xpnet._typing import Schedule
 from xpnet.backends import DTYPES, LIBRARIES, check_contradiction
@@ -14,7 +16,7 @@ from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES, warm_up
 
-__all__ = ["KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "override", "update_names"]
+__all__ = ["KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "check_types", "override", "update_names"]
 
 # Name: (function of the options that makes it, default learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -28,6 +30,8 @@ OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
 }
 
 KEEP = ("best", "last")
+
+MOST = 2**31 - 1  # of anything that is counted
 
 # Options that only apply to one value of another option, and are dropped when that one changes.
 DEPENDENTS = {
@@ -84,6 +88,9 @@ class Options:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        for option, path in (("--data", self.data), ("--data-dir", self.data_dir), ("--out", self.out)):
+            if path is not None and (not path or "\0" in path):
+                raise InputError(f"{option}: expected a path, got {path!r}")
         # Checked before any data is loaded. The numbers of inputs and outputs, here 1, follow from the data.
         MLP((1, *self.hidden, 1), self.activations, self.loss, self.l2, self.label_smoothing)
         initializer = self.init.removeprefix("legacy_").partition(":")[0]
@@ -101,16 +108,18 @@ class Options:
             if value is not None and taken not in takers:
                 raise InputError(f"{option} belongs to {owner} {' or '.join(takers)}, not to {taken}")
         for option, number, least, most in (
-            ("--epochs", self.epochs, 0, math.inf),
-            ("--batch-size", self.batch_size, 1, math.inf),
-            ("--warm-up", self.warm_up, 0, math.inf),
-            ("--patience", self.patience, 1, math.inf),
-            ("--threads", self.threads, 1, math.inf),
-            ("--checkpoint-every", self.checkpoint_every, 1, math.inf),
+            ("--epochs", self.epochs, 0, MOST),
+            ("--batch-size", self.batch_size, 1, MOST),
+            ("--warm-up", self.warm_up, 0, MOST),
+            ("--patience", self.patience, 1, MOST),
+            ("--threads", self.threads, 1, MOST),
+            ("--checkpoint-every", self.checkpoint_every, 1, MOST),
             ("--seed", self.seed, 0, 2**32 - 1),  # scikit-learn takes no larger one
+            *(("--hidden", size, 1, MOST) for size in self.hidden),
+            *(("--drop-after", step, 0, MOST) for step in self.drop_after or ()),
         ):
             if number is not None and not least <= number <= most:
-                expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+                expected = f"at least {least}" if number < least and most == MOST else f"{least} to {most}"
                 raise InputError(f"{option}: expected {expected}, got {number}")
         for option, positive in (
             ("--lr", self.lr),
@@ -156,8 +165,13 @@ class Options:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Options":
-        """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples."""
+        """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples.
+
+        Raises:
+            InputError: an unknown name, a value of another type, or one that cannot be used.
+        """
         saved = update_names(saved)
+        check_types(saved, get_type_hints(cls))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return cls(**values)
 
@@ -223,6 +237,37 @@ def override(original: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def update_names(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the options of an older run or recipe under their names of today."""
     return {OLD_NAMES.get(name, name): value for name, value in saved.items()}
+
+
+def check_types(table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
+    """Raise InputError unless each key of `table` is one of `hints` and its value has that type."""
+    for key, value in table.items():
+        choose("key", key, hints)
+        if not _has_type(value, hints[key]):
+            raise InputError(f"{key}: expected {_describe_type(hints[key])}, found {value!r}")
+    for key in hints if required else ():
+        if key not in table:
+            raise InputError(f"the key {key} is missing")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is UnionType:
+        return value is None or any(_has_type(value, option) for option in get_args(hint))
+    if get_origin(hint) in (tuple, list):
+        return isinstance(value, list | tuple) and all(_has_type(item, get_args(hint)[0]) for item in value)
+    if hint is float and type(value) is int:
+        return abs(value) <= sys.float_info.max
+    return type(value) is hint
+
+
+def _describe_type(hint: Any) -> str:
+    if get_origin(hint) is UnionType:
+        return " or ".join(_describe_type(option) for option in get_args(hint) if option is not NoneType)
+    if get_origin(hint) in (tuple, list):
+        noun, of, rest = _describe_type(get_args(hint)[0]).removeprefix("a ").partition(" of ")
+        return f"a list of {noun}s{of}{rest}"
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
+    return names[hint]
 
 
 def _fill(value: float | None, default: float) -> float:

@@ -1,6 +1,7 @@
 """The data of a run: its parts on the device, and the network that fits them."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array
-from xpnet.backends import Backend
+from xpnet.backends import Backend, resolve
 from xpnet.command.options import Options
 from xpnet.data.batches import hold_out, one_hot
 from xpnet.data.dataset import Dataset, Scaling
-from xpnet.errors import InputError
+from xpnet.errors import BackendError, InputError
 from xpnet.maths.mlp import MLP
 
-__all__ = ["Parts", "hash_data", "hold_out_rows", "make_network", "place_data"]
+__all__ = ["Parts", "hash_data", "hold_out_rows", "make_network", "place_data", "resolve_usable"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,22 @@ class Parts:
         return X[every, ...], Y[every, ...]
 
 
+def resolve_usable(device: str, backend: str | None, dtype: str) -> Backend:
+    """Return the backend for a device, as `resolve`, if the device returns the values it is given.
+
+    Raises:
+        InputError, BackendError: as `resolve`.
+        BackendError: the library knows the device, but cannot compute on it.
+    """
+    resolved = resolve(device, backend, dtype)
+    try:
+        resolved.to_numpy(resolved.asarray(np.zeros(1)))
+    except Exception as error:  # each library raises other exceptions
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BackendError(f"device {device!r} is not usable by {resolved.name}: {reason}") from None
+    return resolved
+
+
 def make_network(options: Options, dataset: Dataset) -> MLP:
     """Return the network that the options describe, with the inputs and outputs of the data."""
     if dataset.classes is None:
@@ -50,13 +67,16 @@ def make_network(options: Options, dataset: Dataset) -> MLP:
         raise InputError(
             "--loss poisson: expected targets of at least 0, found a negative one. Try --loss squared_error"
         )
-    return MLP(
+    mlp = MLP(
         (dataset.X_train.shape[1], *options.hidden, n_outputs),
         options.activations,
         options.loss,
         l2=options.l2,
         label_smoothing=options.label_smoothing,
     )
+    if mlp.layout.n_parameters > sys.maxsize // 8:
+        raise InputError("--hidden: a network of these sizes has more parameters than any memory holds")
+    return mlp
 
 
 def hold_out_rows(dataset: Dataset, options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import resolve
+from xpnet.command.parts import resolve_usable
 from xpnet.data.columns import Columns
 from xpnet.data.loading import TEXT_FILES
 from xpnet.data.pictures import SUFFIXES, read_picture
 from xpnet.data.table import read_rows
 from xpnet.errors import InputError
+from xpnet.training.files import replace_file, replacing
 from xpnet.training.model import Model, load_model
 from xpnet.training.scores import PlacedRows, predict
 
@@ -59,7 +62,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
     if arguments.save_prepared is not None and model.picture is None:
         raise InputError(f"--save-prepared: {arguments.model} was not trained on pictures")
     device = arguments.device or ("cpu" if arguments.backend is None else "auto")
-    backend = resolve(device, arguments.backend, str(model.theta.dtype))
+    backend = resolve_usable(device, arguments.backend, str(model.theta.dtype))
     theta = backend.asarray(model.theta)
     host = resolve("cpu", "numpy", backend.dtype_name)
     folder = None if arguments.save_prepared is None else PreparedPictures(Path(arguments.save_prepared))
@@ -67,7 +70,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         out = sys.stdout
         if arguments.output is not None:
-            out = stack.enter_context(open(arguments.output, "w", encoding="utf-8", newline=""))
+            out = stack.enter_context(_replace_text(Path(arguments.output)))
         write = _make_writer(arguments, model, out)
         for file in _expand(arguments.files):
             try:
@@ -86,6 +89,16 @@ def predict_files(arguments: argparse.Namespace) -> int:
                     doubt = f"no class has a probability of {100 * SURE:.0f} %"
                 write(Prediction(file, row if is_row else None, values, best, doubt))
     return status
+
+
+@contextlib.contextmanager
+def _replace_text(path: Path) -> Iterator[TextIO]:
+    """Open a file for writing text. It takes the place of an earlier one when the block ends."""
+    is_special = path.exists() and not path.is_file()  # a pipe or a device cannot be replaced
+    with open(path, "wb") if is_special else replacing(path.resolve() if path.is_symlink() else path) as file:
+        out = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+        yield out
+        out.detach()
 
 
 def open_model(path: str) -> Model:
@@ -133,7 +146,9 @@ class PreparedPictures:
             n += 1
             name = f"{stem}-{n}.png"
         self.names.add(name)
-        Image.fromarray(pixels.round().astype(np.uint8)).save(self.folder / name)
+        png = io.BytesIO()
+        Image.fromarray(pixels.round().astype(np.uint8)).save(png, "PNG")
+        replace_file(self.folder / name, png.getvalue())
 
 
 def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tuple[NDArray[Any], str | None]:
@@ -167,7 +182,8 @@ def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tu
 def _make_writer(arguments: argparse.Namespace, model: Model, out: TextIO) -> Callable[[Prediction], None]:
     """Return what writes a prediction: as a line of text, a JSON object on a line, or a row of CSV."""
     if arguments.json:
-        return lambda prediction: print(json.dumps(_to_record(prediction), ensure_ascii=False), file=out)
+        is_ascii = not (out.encoding or "utf-8").lower().startswith("utf")
+        return lambda prediction: print(json.dumps(_to_record(prediction), ensure_ascii=is_ascii), file=out)
     if not arguments.csv:
         return lambda prediction: print(_to_text(prediction), file=out)
     if model.classes is None:

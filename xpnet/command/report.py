@@ -206,9 +206,13 @@ def _save_pictures(
         else:
             figures["weights"] = plots.weights(W, picture, unit="class", names=classes)
     for name, figure in figures.items():
-        file = io.BytesIO()
-        figure.savefig(file, dpi=120, format="png")
-        replace_file(folder / f"{name}.png", file.getvalue())
+        _save_figure(figure, folder / f"{name}.png")
+
+
+def _save_figure(figure: Any, path: Path) -> None:
+    png = io.BytesIO()
+    figure.savefig(png, dpi=120, format="png")
+    replace_file(path, png.getvalue())
 
 
 def _print_table(results: dict[str, Evaluation], score: str, per_class: str, loss_extras: list[str]) -> None:

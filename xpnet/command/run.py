@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 import xpnet
-from xpnet.backends import Backend, resolve
+from xpnet.backends import Backend
 from xpnet.command.article import Article
 from xpnet.command.folder import lock_folder, make_folder
 from xpnet.command.formats import format_count
 from xpnet.command.options import Options
-from xpnet.command.parts import Parts, hash_data, hold_out_rows, make_network, place_data
+from xpnet.command.parts import Parts, hash_data, hold_out_rows, make_network, place_data, resolve_usable
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
@@ -73,7 +73,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     """
     began = time.monotonic()
     with _collect_notices() as notices:
-        backend = resolve(options.device, options.backend, options.dtype)
+        backend = resolve_usable(options.device, options.backend, options.dtype)
     if options.threads is not None and backend.name != "numpy":
         raise InputError(f"--threads works with the backend numpy only, this run uses {backend.name}")
     dataset = load(
@@ -101,11 +101,11 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     free = backend.count_free_bytes()
     try:
         parts = place_data(dataset, kept, held, mlp, backend)
+        earlier, printed = list[Any](), list[Any]()
+        if resume is None:  # before there is a folder
+            state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
         with _hold_folder(options, resume, dataset.name) as folder:
-            if resume is None:
-                state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
-                earlier, printed = list[Any](), list[Any]()
-            else:
+            if resume is not None:
                 state, saved = load_state(folder / "checkpoint.safetensors", backend=backend)
                 check_same(saved, about)
                 if is_finished(folder, state, options):

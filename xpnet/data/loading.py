@@ -1,6 +1,7 @@
 """Data sets: by name, or from a user's own file."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,7 @@ def load(
 
 
 def _read_raw(name: str, data_dir: str | Path | None, target: str | None, quiet: bool) -> Raw:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # unchanged if there is no such user
     suffix = path.suffix.lower()
     if target is not None and suffix not in TEXT_FILES:
         raise InputError(
@@ -159,6 +160,11 @@ def _split(
                 f"if the labels are quantities {REGRESSION}"
             )
         n_test = max(n_test, len(classes))
+    if n_test >= len(y):
+        raise InputError(
+            f"{name}: expected at least 1 row to train on, found none: "
+            f"holding out {share:g} of the {len(y)} rows for testing takes all (test, --test)"
+        )
     return split_rows(len(y), n_test, strata=None if classes is None else y, random_state=seed)
 
 

@@ -63,7 +63,7 @@ def read_mnist(
     Raises:
         InputError: a file is missing, cannot be downloaded or is broken, or the files do not match.
     """
-    folder = _find_cache(name) if data_dir is None else Path(data_dir).expanduser()
+    folder = _find_cache(name) if data_dir is None else Path(os.path.expanduser(data_dir))
     found = {file: _find_file(folder, file) for file in SHA256[name]}
     missing = [file for file, path in found.items() if path is None]
     if missing and (data_dir is not None or not download):

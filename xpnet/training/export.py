@@ -18,6 +18,7 @@ from xpnet.data.columns import Columns
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import exponential_mean, softmax
 from xpnet.maths.ops import identity, logistic
+from xpnet.training.files import replace_file
 from xpnet.training.model import Model
 
 __all__ = ["find_rounding_problem", "save_onnx"]
@@ -68,7 +69,7 @@ def save_onnx(path: Path, model: Model, dtype: str = "float32") -> list[str]:
         doc_string=f"A multilayer perceptron with layers of {', '.join(map(str, model.mlp.sizes))} units",
     )
     onnx.helper.set_model_props(made, _make_metadata(model))
-    path.write_bytes(made.SerializeToString())
+    replace_file(path, made.SerializeToString())
     return [f"{name} ({', '.join(map(str, shape))}) {kind}" for name, kind, shape in (x, *outputs)]
 
 

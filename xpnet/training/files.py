@@ -63,8 +63,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(part)):
+            error.filename = str(path)
         raise
     if os.name == "posix":  # a rename is on the disk once the folder is
         folder = os.open(path.parent, os.O_RDONLY)
