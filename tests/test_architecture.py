@@ -174,6 +174,16 @@ def test_importing_xpnet_takes_at_most_80_milliseconds(tmp_path):
     pytest.fail(f"import xpnet took {best[0]:.3f} s, its public names on top of NumPy {best[1]:.3f} s")
 
 
+def test_a_first_prediction_loads_no_fast_path_but_its_own():
+    # A short prediction in a new process would take three times as long.
+    loaded = in_a_new_python(
+        "import json, sys; import numpy as np; from xpnet import MLPRegressor\n"
+        "X = np.ones((300, 2)); MLPRegressor(max_iter=1, batch_size=300).fit(X, X[:, 0]).predict(X)\n"
+        "print(json.dumps([name for name in sys.modules if name.startswith('xpnet.backends.accelerate.')]))"
+    )
+    assert loaded == ["xpnet.backends.accelerate.rows"]
+
+
 def test_every_public_name_is_there():
     assert sorted(dir(xpnet)) == sorted(xpnet.__all__)
     for name in xpnet.__all__:

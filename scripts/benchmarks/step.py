@@ -89,7 +89,10 @@ def add_arguments(parser):
         help="layer sizes and batch size, as in 784-100-10/200; repeatable (default: four networks)",
     )
     parser.add_argument(
-        "--steps", type=positive, metavar="N", help="steps per measurement (default: about 0.1 s of steps)"
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="steps per measurement (default: about 0.1 s of steps, at least 10)",
     )
 
 
@@ -184,9 +187,12 @@ def measure(network, peers, arguments, X, y):
 
 
 def choose_steps(network, rows, device):
-    """Return how many steps take about 0.1 s, by a rough guess of the device's speed."""
+    """Return how many steps take about 0.1 s, by a rough guess of the device's speed, but at least 10.
+
+    An epoch of training has many steps, and what it does once should not count as if it did it in each step.
+    """
     guess = network.flops / (2e13 if device.startswith("cuda") else 8e10) + 2e-4
-    return max(1, min(rows // network.batch, round(0.1 / guess)))
+    return max(1, min(rows // network.batch, max(10, round(0.1 / guess))))
 
 
 def choose_warm_ups(network, steps):

@@ -19,7 +19,9 @@ from trainings import (
 
 from xpnet import MLP, Adam, MLPClassifier, epochs
 from xpnet.backends import resolve
-from xpnet.backends.accelerate import CompiledLoop, Replay, loop
+from xpnet.backends.accelerate import loop
+from xpnet.backends.accelerate.loop import CompiledLoop
+from xpnet.backends.accelerate.replay import Replay
 from xpnet.errors import InputError
 from xpnet.maths.losses import Loss
 from xpnet.maths.ops import ACTIVATIONS, identity

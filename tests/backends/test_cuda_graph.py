@@ -24,7 +24,8 @@ from trainings import (
 
 from xpnet import MLP, Adam
 from xpnet.backends import resolve
-from xpnet.backends.accelerate import CuPyCapture, GraphStep
+from xpnet.backends.accelerate.capture import CuPyCapture
+from xpnet.backends.accelerate.graph import GraphStep
 from xpnet.backends.accelerate.traced import NotRecordable
 from xpnet.backends.cupy import CuPy
 from xpnet.backends.numpy import NumPy

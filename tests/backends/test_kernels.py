@@ -11,7 +11,8 @@ import pytest
 
 from xpnet import MLP, Adam, epochs
 from xpnet.backends import resolve
-from xpnet.backends.accelerate import CuPyCapture, kernels
+from xpnet.backends.accelerate import kernels
+from xpnet.backends.accelerate.capture import CuPyCapture
 from xpnet.backends.accelerate.traced import NotRecordable
 from xpnet.backends.cupy import CuPy
 from xpnet.maths.losses import LOSSES, quantile

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from xpnet.backends import Backend, Steps, resolve
-from xpnet.backends.accelerate import Replay, plan
+from xpnet.backends.accelerate import plan
+from xpnet.backends.accelerate.replay import Replay
 from xpnet.backends.numpy import NumPy
 from xpnet.errors import InputError
 from xpnet.estimator.objective import make_network

@@ -146,7 +146,8 @@ import os
 import numpy as np
 from xpnet import MLP, Adam, epochs
 from xpnet.backends import resolve
-from xpnet.backends.accelerate import CuPyCapture, GraphStep
+from xpnet.backends.accelerate.capture import CuPyCapture
+from xpnet.backends.accelerate.graph import GraphStep
 from xpnet.backends.cupy import CuPy
 from xpnet.training import start
 

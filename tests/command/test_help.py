@@ -24,9 +24,12 @@ TYPED = {
     ("predict.py", "predict"): f"{PYTHON} predict.py",
     ("/somewhere/xpnet/__main__.py", "train"): f"{PYTHON} -m xpnet train",
     ("/somewhere/xpnet/__main__.py", "predict"): f"{PYTHON} -m xpnet predict",
+    ("scripts/export.py", "export"): f"{PYTHON} scripts/export.py",
+    ("/somewhere/xpnet/__main__.py", "export"): f"{PYTHON} -m xpnet export",
     ("/somewhere/xpnet/__main__.py", "info"): f"{PYTHON} -m xpnet info",
     ("/usr/bin/xpnet", "train"): "xpnet train",
     ("/usr/bin/xpnet", "predict"): "xpnet predict",
+    ("xpnet", "export"): "xpnet export",
     ("xpnet", "info"): "xpnet info",
     ("/somewhere/pytest/__main__.py", "train"): "xpnet train",
 }
@@ -57,11 +60,13 @@ def test_help_lists_the_commands(capsys, monkeypatch, program, typed):
     show_help()
     out = capsys.readouterr().out
     assert out.startswith(f"usage: {typed} [--help] ")
-    for command in ("train", "predict", "info"):
+    for command in ("train", "predict", "export", "info"):
         assert f"\n    {command} " in out
 
 
-@pytest.mark.parametrize("way", ["scripts/train.py", "scripts/predict.py", "-m", "entry point"])
+@pytest.mark.parametrize(
+    "way", ["scripts/train.py", "scripts/predict.py", "scripts/export.py", "-m", "entry point"]
+)
 def test_help_by_each_way_to_start(tmp_path, way):
     shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("bench*"))
     (tmp_path / "xpnet-bin").mkdir()

@@ -77,13 +77,17 @@ def test_a_mistake_gets_one_sentence_and_one_usage_line(train, options):
     assert not rest
 
 
+COMMANDS = "train, predict, export, info"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown command 'trian'. Did you mean 'train'? Choose from train, predict, info"),
-        (["fit"], "unknown command 'fit'. Choose from train, predict, info"),
-        ([], "expected a command: train, predict, info"),
+        (["trian"], f"unknown command 'trian'. Did you mean 'train'? Choose from {COMMANDS}"),
+        (["fit"], f"unknown command 'fit'. Choose from {COMMANDS}"),
+        ([], f"expected a command: {COMMANDS}"),
         (["--verison"], "unknown option '--verison'. Did you mean '--version'?"),
+        (["export", "m", "--out", "f"], "unknown option '--out'. Did you mean '--output'?"),
         (["predict"], "the following arguments are required: model, file"),
         (["predict", "m", "f", "--devise", "cpu"], "unknown option '--devise'. Did you mean '--device'?"),
         (["info", "cpu"], "unexpected argument 'cpu'"),
@@ -96,7 +100,7 @@ def test_a_mistyped_command(capsys, words, message):
     out, err = capsys.readouterr()
     error, usage = err.splitlines()
     assert (out, error) == ("", f"error: {message}")
-    command = f"xpnet {words[0]}" if words and words[0] in ("predict", "info") else "xpnet"
+    command = f"xpnet {words[0]}" if words and words[0] in COMMANDS.split(", ") else "xpnet"
     assert usage.startswith(f"usage: {command} [--help]")
 
 

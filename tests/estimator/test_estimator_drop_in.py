@@ -613,6 +613,7 @@ TO_PREDICT = {
     "NaN in float32": with_one(np.nan).astype(np.float32),
     "infinity": with_one(np.inf),
     "minus infinity": with_one(-np.inf),
+    "NaN in the last of many rows": np.vstack([np.tile(X2, (1 + 2000 // ROWS, 1)), with_one(np.nan)]),
     "infinities that cancel": np.array([[np.inf, -np.inf] * 32]),
     "fewer columns": X2[:, 1:],
     "more columns": np.hstack([X2, X2]),

@@ -265,7 +265,7 @@ class Backend:
 
         x is not copied if both backends have the same place.
         """
-        if source.place == self.place:
+        if source is self or source.place == self.place:
             return self.detach(x)
         return cast(Array, cast(Any, self.xp).asarray(source.to_numpy(x), device=self.device))
 

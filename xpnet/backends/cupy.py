@@ -68,7 +68,8 @@ class CuPy(Backend):
     ) -> Callable[..., Any]:
         if not cuda.is_worth_a_graph(n_steps):
             return super().compile_step(step, n_steps, steps_per_epoch)
-        from xpnet.backends.accelerate import CuPyCapture, GraphStep
+        from xpnet.backends.accelerate.capture import CuPyCapture
+        from xpnet.backends.accelerate.graph import GraphStep
 
         return GraphStep(step, self, CuPyCapture)
 

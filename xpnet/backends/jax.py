@@ -60,7 +60,7 @@ class Jax(Backend):
     def compile_step(
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
-        from xpnet.backends.accelerate import CompiledLoop
+        from xpnet.backends.accelerate.loop import CompiledLoop
 
         return CompiledLoop(step, self)
 

@@ -40,7 +40,8 @@ class NumPy(Backend):
     ) -> Callable[..., Any]:
         if n_steps < WORTH_RECORDING:
             return super().compile_step(step, n_steps, steps_per_epoch)
-        from xpnet.backends.accelerate import Replay, record_step
+        from xpnet.backends.accelerate.plan import record_step
+        from xpnet.backends.accelerate.replay import Replay
 
         return Replay(step, self.xp, record_step, steps_per_epoch)
 
@@ -48,6 +49,6 @@ class NumPy(Backend):
     def for_short_rows(self) -> Backend:
         if cast(Any, self.xp) is not np:
             return self
-        from xpnet.backends.accelerate import RowNamespace
+        from xpnet.backends.accelerate.rows import RowNamespace
 
         return replace(self, xp=cast(Namespace, RowNamespace(self.xp)))

@@ -65,11 +65,13 @@ class Torch(Backend):
         self, step: Callable[..., Any], n_steps: int, steps_per_epoch: int
     ) -> Callable[..., Any]:
         if self.device_name == "cpu" and n_steps >= WORTH_RECORDING:
-            from xpnet.backends.accelerate import Replay, find_memory, record_shared_step
+            from xpnet.backends.accelerate.replay import Replay
+            from xpnet.backends.accelerate.shared import find_memory, record_shared_step
 
             return Replay(step, self.xp, record_shared_step, steps_per_epoch, find_memory)
         if self.is_on_gpu and cuda.is_worth_a_graph(n_steps):
-            from xpnet.backends.accelerate import GraphStep, TorchCapture
+            from xpnet.backends.accelerate.capture import TorchCapture
+            from xpnet.backends.accelerate.graph import GraphStep
 
             return GraphStep(step, self, TorchCapture)
         return super().compile_step(step, n_steps, steps_per_epoch)

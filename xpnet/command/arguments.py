@@ -14,7 +14,7 @@ from xpnet.maths.losses import LOSSES
 from xpnet.maths.ops import ACTIVATIONS
 from xpnet.maths.schedules import SCHEDULES
 
-__all__ = ["OPTIONS", "add_predict_arguments", "add_train_arguments"]
+__all__ = ["OPTIONS", "add_export_arguments", "add_predict_arguments", "add_train_arguments"]
 
 OPTIONS = {field.name: field.default for field in fields(Options)}
 HINTS = get_type_hints(Options)
@@ -167,7 +167,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `xpnet predict`."""
-    parser.add_argument("model", help="folder of a run, or a model file of a run or of an estimator")
+    _add_model(parser)
     parser.add_argument(
         "files",
         nargs="+",
@@ -190,6 +190,27 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:1 (default: cpu, or auto with --backend)")
     parser.add_argument("--backend", help=f"{', '.join(LIBRARIES)} (default: as train)")
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `xpnet export`."""
+    _add_model(parser)
+    parser.add_argument("--to", default="onnx", metavar="NAME", help="format: onnx (default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write to this file (default: named as the model file, with the ending .onnx)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        metavar="NAME",
+        help=f"type of the inputs, parameters and predictions: {' or '.join(DTYPES)} (default: %(default)s)",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="folder of a run, or a model file of a run or of an estimator")
 
 
 def _parse_sizes(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The command line: `xpnet train`, `xpnet predict`, `xpnet info`.
+"""The command line: `xpnet train`, `xpnet predict`, `xpnet export`, `xpnet info`.
 
 Exit status: 0 done; 1 the run or a file failed; 2 unusable arguments or data; 130 stopped by Ctrl-C.
 """
@@ -14,7 +14,13 @@ import numpy as np
 
 import xpnet
 from xpnet.backends import LIBRARIES
-from xpnet.command.arguments import OPTIONS, add_predict_arguments, add_train_arguments
+from xpnet.command.arguments import (
+    OPTIONS,
+    add_export_arguments,
+    add_predict_arguments,
+    add_train_arguments,
+)
+from xpnet.command.export import export_model
 from xpnet.command.formats import format_command
 from xpnet.command.options import Options
 from xpnet.command.predict import predict_files
@@ -122,6 +128,7 @@ def info(arguments: argparse.Namespace) -> int:
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[..., None] | None, str]] = {
     "train": (train, add_train_arguments, "[options]"),
     "predict": (predict_files, add_predict_arguments, "[options] model file [file ...]"),
+    "export": (export_model, add_export_arguments, "[options] model"),
     "info": (info, None, ""),
 }
 
@@ -161,13 +168,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=format_command(),
-        usage="%(prog)s [--help] [--version] train|predict|info [options]",
+        usage="%(prog)s [--help] [--version] train|predict|export|info [options]",
         description=xpnet.__doc__,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=xpnet.__version__)
     parser.set_defaults(parser=parser, command=None)
-    commands = parser.add_subparsers(metavar="train | predict | info")
+    commands = parser.add_subparsers(metavar="train | predict | export | info")
     for name, (command, add_arguments, usage) in COMMANDS.items():
         subparser = commands.add_parser(
             name,

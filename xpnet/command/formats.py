@@ -16,7 +16,7 @@ def format_command(name: str = "") -> str:
     """
     program = Path(sys.argv[0])
     python = Path(sys.executable or "python").name.removesuffix(".exe")
-    if name and program.name in ("train.py", "predict.py"):
+    if name and program.name in ("train.py", "predict.py", "export.py"):
         return f"{python} {shlex.quote(str(program.with_name(name + '.py')))}"
     if (program.parent.name, program.name) == ("xpnet", "__main__.py"):
         return f"{python} -m xpnet {name}".rstrip()

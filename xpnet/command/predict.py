@@ -22,7 +22,7 @@ from xpnet.errors import InputError
 from xpnet.training.model import Model, load_model
 from xpnet.training.scores import PlacedRows, predict
 
-__all__ = ["predict_files"]
+__all__ = ["open_model", "predict_files", "warn"]
 
 ROW_FILES = (".npy", ".npz", *TEXT_FILES)
 
@@ -55,10 +55,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
     A network trained on numbers predicts numbers. A folder stands for the pictures in it. Unusable files are
     reported and skipped.
     """
-    model = load_model(Path(arguments.model))
-    if model.unfinished is not None:
-        done, planned = model.unfinished
-        _warn(f"{arguments.model}: unfinished run, {done:,} of {planned:,} epochs: taking its checkpoint")
+    model = open_model(arguments.model)
     if arguments.save_prepared is not None and model.picture is None:
         raise InputError(f"--save-prepared: {arguments.model} was not trained on pictures")
     device = arguments.device or ("cpu" if arguments.backend is None else "auto")
@@ -91,7 +88,17 @@ def predict_files(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _warn(text: str) -> None:
+def open_model(path: str) -> Model:
+    """Return the model of a run or a file, with a warning if the run is unfinished."""
+    model = load_model(Path(path))
+    if model.unfinished is not None:
+        done, planned = model.unfinished
+        warn(f"{path}: unfinished run, {done:,} of {planned:,} epochs: taking its checkpoint")
+    return model
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
     print(f"warning: {text}", file=sys.stderr)
 
 
@@ -137,11 +144,11 @@ def _read_inputs(file: str, model: Model, folder: PreparedPictures | None) -> tu
         columns = None if model.columns is None else Columns.from_dict(model.columns)
         X, notes = read_rows(file, n_features, columns)
         for note in notes:
-            _warn(f"{file}: {note}")
+            warn(f"{file}: {note}")
         if model.scaling is None:
             return X.astype(dtype), None
         if problem := model.scaling.find_problem(X):
-            _warn(f"{file}: {problem}")
+            warn(f"{file}: {problem}")
         return model.scaling(X, dtype), None
     if Path(file).is_dir():
         raise InputError(f"{file}: expected pictures in this folder ({', '.join(SUFFIXES)}), found none")

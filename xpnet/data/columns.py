@@ -105,6 +105,20 @@ class Columns:
             indicators += [True] * column.has_flag
         return np.array(indicators)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether some column is text or had missing values, so that a row is not the inputs."""
+        return any(column.categories is not None or column.has_flag for column in self.columns)
+
+    def name_inputs(self) -> list[str]:
+        """Return the names (n_inputs,): "age", "age is missing", "sex=female"."""
+        found = []
+        for column in self.columns:
+            name = _name(self, column.position)
+            found += [name] if column.categories is None else [f"{name}={text}" for text in column.categories]
+            found += [f"{name} is missing"] * column.has_flag
+        return found
+
     def match(
         self, place: str, width: int, names: tuple[str, ...] | None
     ) -> tuple["Columns", list[Kind], list[str]]:
@@ -236,7 +250,7 @@ def _describe(table: Table, columns: list[Column]) -> list[str]:
     return notes
 
 
-def _name(table: Table, position: int) -> str:
+def _name(table: Table | Columns, position: int) -> str:
     return (table.names and table.names[position]) or f"column {position + 1}"
 
 

@@ -22,8 +22,16 @@ from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
 from xpnet.estimator.callbacks import Tasks
+from xpnet.estimator.conversion import convert_to_sklearn
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import Inputs, Sample, check_some_weight, make_place_error, read_sample
+from xpnet.estimator.inputs import (
+    CheckedRows,
+    Inputs,
+    Sample,
+    check_some_weight,
+    make_place_error,
+    read_sample,
+)
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import (
@@ -33,12 +41,14 @@ from xpnet.estimator.objective import (
     make_network,
 )
 from xpnet.estimator.placement import find_destination, move_arrays, pack, unpack
-from xpnet.estimator.saving import load_estimator, save_estimator
+from xpnet.estimator.saving import extract_model, load_estimator
 from xpnet.estimator.scaling import Run, ScaledRows
 from xpnet.estimator.stochastic import minimize_in_batches
 from xpnet.estimator.validation import Validation, read_held_out, take_rows
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS
+from xpnet.training.export import find_rounding_problem, save_onnx
+from xpnet.training.model import save_model
 from xpnet.training.scores import PlacedRows, forward_in_chunks
 
 __all__ = ["BaseMLP", "has_partial_fit"]
@@ -318,15 +328,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         The function is called with one chunk of rows at a time. So X, and the result, may be larger than the
         memory of the device if they are on the host.
         """
-        X, home, backend = inputs
+        X, home, backend, is_checked = inputs
         backend = backend.for_short_rows
         layers = list(zip(self.coefs_, self.intercepts_, strict=True))
-        sizes = (X.shape[1], *(W.shape[1] for W in self.coefs_))
+        sizes = (X.shape[1], *[b.shape[0] for b in self.intercepts_])
         # On a GPU nothing is read, so that the prediction does not wait for the device.
         if self._run is not None and not issparse(X) and not home.is_on_gpu:
             problem = self._run.scaling.find_problem(X, xp=home.xp)
             if problem is not None:
                 warnings.warn(problem, stacklevel=4)
+        if not is_checked:
+            X = CheckedRows(self, X)
         if home.place != backend.place:
             X = PlacedRows(X, home, backend)
         activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
@@ -372,7 +384,52 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             InputError: if the class labels are neither numbers nor text.
         """
         check_is_fitted(self)
-        save_estimator(Path(path), self)
+        save_model(Path(path), extract_model(self))
+
+    def to_onnx(self, path: str | PathLike[str], *, dtype: str = "float32") -> None:
+        """Write the fitted model to an ONNX file, which onnxruntime and other runtimes load.
+
+        The input is `X` (n, n_features). A classifier has the outputs `label`, as `predict`, and
+        `probabilities`, as `predict_proba`. A regressor has the output `variable` (n, n_outputs). Labels are
+        int64, bool or strings, and double if they are floats. The metadata contain the classes and the
+        feature names. The graph is of opset 17.
+
+        Args:
+            path: the file to write.
+            dtype: "float32" or "float64", the type of X, of the parameters and of the predicted numbers.
+                Some runtimes, on GPUs and in browsers, support float32 only.
+
+        Raises:
+            NotFittedError: if the estimator is not fitted.
+            InputError: if onnx is not installed, or if the class labels are neither numbers nor text.
+        """
+        check_is_fitted(self)
+        model = extract_model(self)
+        problem = find_rounding_problem(model) if dtype == "float32" else None
+        if problem is not None:
+            warnings.warn(problem, stacklevel=2)
+        save_onnx(Path(path), model, dtype)
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's `MLPClassifier` or `MLPRegressor`, fitted, with a copy of the weights.
+
+        Its predictions are the same up to rounding, and all its arrays are NumPy arrays. It is what tools
+        that convert or inspect models of scikit-learn accept, such as skl2onnx, hummingbird and skops.
+
+        Where scikit-learn lacks a parameter or a value of it (`solver="adamw"`, `loss="huber"`,
+        `class_weight`), the result has scikit-learn's default, and a warning says so: it predicts the same,
+        but training it further does not do the same. Otherwise `partial_fit` continues where this model
+        stopped, with the state of the optimizer.
+
+        For a model that was loaded from a run of `xpnet train`, the scaling of inputs and targets becomes
+        part of the first and the last weights, in float64. The result takes unscaled rows, too.
+
+        Raises:
+            NotFittedError: if the estimator is not fitted.
+            InputError: if scikit-learn lacks the activation, or if the hidden layers have several ones.
+        """
+        check_is_fitted(self)
+        return convert_to_sklearn(self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

@@ -31,6 +31,7 @@ from xpnet.errors import choose
 from xpnet.estimator.host import HostNamespace
 
 __all__ = [
+    "CheckedRows",
     "Inputs",
     "Sample",
     "bring_to",
@@ -47,6 +48,8 @@ __all__ = [
     "read_targets",
 ]
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 class Inputs(NamedTuple):
     """The checked X of a prediction.
@@ -55,11 +58,33 @@ class Inputs(NamedTuple):
         X: (n, features) on `home`, or a sparse matrix.
         home: the backend of the X that was passed, in its floating dtype. Results are returned on it.
         backend: the backend that computes.
+        is_checked: whether X is known to be finite. If not, iterate over `CheckedRows`.
     """
 
     X: Any
     home: Backend
     backend: Backend
+    is_checked: bool = True
+
+
+class CheckedRows:
+    """X (n, features) on the host, whose rows are checked for NaN and infinity when indexed.
+
+    They are then in the cache of the processor, where the network needs them next. To check all of X first
+    would read it twice from memory, which takes a fifth of the time of a prediction.
+    """
+
+    def __init__(self, estimator: Any, X: NDArray[Any]) -> None:
+        self.estimator, self.X = estimator, X
+        self.shape: tuple[int, ...] = X.shape
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        rows: NDArray[Any] = self.X[index]
+        flat = rows.reshape(-1)
+        # Unlike `dot`, `vdot` does not warn of an overflow. If nothing else is wrong, validate_data returns.
+        if not math.isfinite(np.vdot(flat, flat)):
+            validate_data(self.estimator, self.X, reset=False)
+        return rows
 
 
 class Sample(NamedTuple):
@@ -165,9 +190,9 @@ def read_X(estimator: Any, X: Any, method: str) -> Inputs:
     if not hasattr(estimator, "coefs_"):
         check_is_fitted(estimator)  # raises NotFittedError
     parameters = estimator.coefs_[0]
-    if type(X) is type(parameters) is np.ndarray and _needs_no_checks(estimator, X):
+    if type(X) is type(parameters) is np.ndarray and _is_plain(estimator, X):
         home = _find_home(X)
-        return Inputs(X, home, home)
+        return Inputs(X, home, home, is_checked=False)
     backend = backend_of(parameters)
     if is_on_host(X):
         if backend.name != "numpy" and estimator.device is None:
@@ -249,23 +274,23 @@ def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
     return home.bring(x, source)
 
 
-def _needs_no_checks(estimator: Any, X: NDArray[Any]) -> bool:
-    """Return whether a NumPy array passes scikit-learn's checks, which take longer than predicting a row."""
-    if (
-        X.dtype not in (np.float32, np.float64)
-        or X.ndim != 2
-        or X.shape[0] == 0
-        or X.shape[1] != estimator.n_features_in_
-        or hasattr(estimator, "feature_names_in_")
-    ):
-        return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(np.add.reduce(X, axis=None))
+def _is_plain(estimator: Any, X: NDArray[Any]) -> bool:
+    """Return whether a NumPy array passes all of scikit-learn's checks if its numbers are finite.
+
+    These checks take longer than predicting a row.
+    """
+    return (
+        X.dtype in _FLOATS
+        and X.ndim == 2
+        and X.shape[0] > 0
+        and X.shape[1] == estimator.n_features_in_
+        and "feature_names_in_" not in vars(estimator)
+    )
 
 
 def _find_home(X: Any) -> Backend:
     """Return the NumPy backend in the dtype of X, with a namespace that supports its memory layout."""
-    backend = _bind_numpy("float64" if X.dtype == np.float64 else "float32")
+    backend = _bind_numpy("float64" if X.dtype == _FLOATS[1] else "float32")
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))

@@ -15,32 +15,31 @@ from xpnet.estimator.labels import Labels
 from xpnet.estimator.objective import find_loss
 from xpnet.estimator.scaling import Run
 from xpnet.maths.mlp import MLP
-from xpnet.training.model import Model, load_model, save_model
+from xpnet.training.model import Model, load_model
 
-__all__ = ["load_estimator", "save_estimator"]
+__all__ = ["PLAIN_ATTRIBUTES", "extract_model", "load_estimator"]
 
 # Fitted attributes that are JSON-serializable.
-_PLAIN = (
+PLAIN_ATTRIBUTES = (
     *("n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_"),
     *("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_"),
     "_no_improvement_count",
 )
 
 
-def save_estimator(path: Path, estimator: Any) -> None:
-    """Save a fitted estimator.
+def extract_model(estimator: Any) -> Model:
+    """Return the network of a fitted estimator, with everything that `load_estimator` restores.
 
-    Parameters that are not JSON-serializable (a function, a RandomState) are not saved. They only affect
+    Parameters that are not JSON-serializable (a function, a RandomState) are left out. They only affect
     training.
-
-    Raises:
-        InputError: if the class labels are neither numbers nor text.
     """
     parameters = {name: _encode(value) for name, value in estimator.get_params().items() if _is_plain(value)}
     about: dict[str, Any] = {
         "name": type(estimator).__name__,
         "parameters": parameters,
-        "fitted": {name: _encode(getattr(estimator, name)) for name in _PLAIN if hasattr(estimator, name)},
+        "fitted": {
+            name: _encode(getattr(estimator, name)) for name in PLAIN_ATTRIBUTES if hasattr(estimator, name)
+        },
     }
     if hasattr(estimator, "classes_"):
         labels = estimator._labels
@@ -59,11 +58,11 @@ def save_estimator(path: Path, estimator: Any) -> None:
         to_host(estimator.classes_) if hasattr(estimator, "classes_") else None,
         estimator=about,
     )
-    save_model(path, model if run is None else replace(model, **run._asdict()))
+    return model if run is None else replace(model, **run._asdict())
 
 
 def load_estimator(path: Path, cls: type) -> Any:
-    """Load a model that `save_estimator` or `xpnet train` wrote, as an instance of `cls`.
+    """Load a model that `BaseMLP.save` or `xpnet train` wrote, as an instance of `cls`.
 
     Raises:
         InputError: if the file does not exist, is truncated, was modified after it was written, or contains
@@ -99,7 +98,7 @@ def load_estimator(path: Path, cls: type) -> Any:
 
 
 def _describe_run(model: Model) -> dict[str, Any]:
-    """Return what `save_estimator` would have written about the network of a run."""
+    """Return what `extract_model` would return about the network of a run."""
     n_inputs, *hidden, n_outputs = model.mlp.sizes
     parameters: dict[str, Any] = {"hidden_layer_sizes": {"tuple": hidden}}
     if hidden:

@@ -48,6 +48,12 @@ class Model:
     estimator: dict[str, Any] | None = None
     unfinished: tuple[int, int] | None = None
 
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether a row may belong to several classes, or to none."""
+        fitted = (self.estimator or {}).get("fitted", {})
+        return bool(fitted.get("_target_kind") == "multilabel-indicator")
+
 
 def save_model(path: Path, model: Model) -> None:
     """Write a model.

@@ -72,11 +72,13 @@ def forward_in_chunks(
         rows: index array of the rows of X to use, or None for all rows.
     """
     xp: Any = backend.xp
+    dtype = layers[0][0].dtype
 
     # A function, so that its rows are freed before the next ones are there.
     def forward(chunk: slice) -> Array:
         part = X[chunk, ...] if rows is None else xp.take(X, rows[chunk], axis=0)
-        part = xp.astype(part, layers[0][0].dtype, copy=False)
+        if part.dtype != dtype:
+            part = xp.astype(part, dtype)
         return mlp.forward_layers(layers, part, xp=xp)[-1]
 
     n = X.shape[0] if rows is None else rows.shape[0]

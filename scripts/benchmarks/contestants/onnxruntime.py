@@ -1,5 +1,7 @@
 """onnxruntime, on the CPU."""
 
+import os
+
 
 def predict_proba(coefs, intercepts):
     """Return onnxruntime's counterpart of `predict_proba` with these parameters."""
@@ -21,5 +23,8 @@ def predict_proba(coefs, intercepts):
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # It does not read the variable that limits the threads of NumPy and PyTorch. 0 is one per core.
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     return lambda X: session.run(None, {"h0": X})[0]

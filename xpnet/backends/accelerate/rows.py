@@ -10,6 +10,9 @@ __all__ = ["RowNamespace"]
 
 # From this length on NumPy's own reductions of a row are as fast.
 _LONG = 64
+# They are `max` and `sum` of NumPy without their checks, which take longer than one row.
+_max: Any = np.maximum.reduce
+_sum: Any = np.add.reduce
 
 
 class RowNamespace:
@@ -25,14 +28,16 @@ class RowNamespace:
 
     def max(self, x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
         if not _short_rows(x, axis, keepdims):
-            return self.xp.max(x, axis=axis, keepdims=keepdims)
+            return _max(x, axis=axis, keepdims=keepdims)
         return np.maximum.reduce(x.T.copy(), axis=0)[:, np.newaxis]
 
     def sum(self, x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
         if not _short_rows(x, axis, keepdims):
-            return self.xp.sum(x, axis=axis, keepdims=keepdims)
+            return _sum(x, axis=axis, keepdims=keepdims)
         return np.dot(x, np.ones((x.shape[1], 1), x.dtype))
 
 
 def _short_rows(x: Any, axis: int | None, keepdims: bool) -> bool:
-    return bool(x.ndim == 2 and axis == 1 and keepdims and x.shape[1] < _LONG and x.dtype.kind == "f")
+    return bool(
+        axis == 1 and keepdims and x.ndim == 2 and x.shape[1] < min(_LONG, x.shape[0]) and x.dtype.kind == "f"
+    )
