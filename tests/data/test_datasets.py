@@ -92,7 +92,7 @@ ZIPPED = gzip.compress(GOOD)
         (b"PK" + GOOD[2:], ["byte 0", "expected the IDX magic 00 00", "found 50 4b"]),
         (GOOD[:2] + b"\x0d" + GOOD[3:], ["byte 2", "0x08 (unsigned byte)", "0x0d (float)"]),
         (GOOD[:2] + b"\x77" + GOOD[3:], ["byte 2", "0x77 (no IDX type)"]),
-        (GOOD[:3] + b"\0" + GOOD[4:], ["byte 3", "at least one dimension", "found 0"]),
+        (GOOD[:3] + b"\0" + GOOD[4:], ["byte 3", "1 to 8 dimensions", "found 0"]),
         (GOOD[:9], ["byte 9", "expected 2 sizes up to byte 12", "found the end"]),
         (GOOD[:-1], ["byte 15", "expected 2 x 2 values, up to byte 16", "found the end"]),
         (GOOD + b"xyz", ["byte 16", "found 3 more bytes"]),
@@ -111,7 +111,7 @@ def test_broken_idx_is_refused_with_place_expected_and_found(tmp_path, content, 
 
 
 def test_missing_or_unreadable_idx(tmp_path):
-    assert "No such file" in refusal(read_idx, tmp_path / "none")
+    assert "no such file" in refusal(read_idx, tmp_path / "none")
     assert str(tmp_path) in refusal(read_idx, tmp_path)
 
 
@@ -245,6 +245,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setitem(mnist.MIRRORS, "mnist", (f"{base}/a/", f"{base}/b/"))
         sums = {file: hashlib.sha256(content).hexdigest() for file, content in Mirror.files.items()}
         monkeypatch.setitem(mnist.SHA256, "mnist", sums)
+        monkeypatch.setitem(mnist.SIZES, "mnist", tuple(map(len, Mirror.files.values())))
         yield Mirror
         http.shutdown()
         thread.join()
@@ -441,8 +442,8 @@ def test_mat_keeps_the_several_targets_of_a_row(tmp_path):
     ("variables", "said"),
     [
         ({"A": np.eye(3), "y": [1, 2, 3]}, ["expected variables X and y", "A, y"]),
-        ({"X": {"field": 1.0}, "y": [1]}, ["X", "expected numbers"]),
-        ({"X": np.array([[1j, 2j]]), "y": [1]}, ["expected numbers", "complex"]),
+        ({"X": {"field": 1.0}, "y": [1]}, ["X", "expected a matrix of numbers, found a structure"]),
+        ({"X": np.array([[1j, 2j]]), "y": [1]}, ["expected real numbers", "complex"]),
         ({"X": np.ones((3, 2)), "y": [1, 2]}, ["as many rows in y as in X, 3", "found 2"]),
         ({"X": np.ones((0, 2)), "y": np.ones((0, 1))}, ["X has no rows"]),
         ({"X": np.array([[1, np.nan], [2, 3]]), "y": [1, 2]}, ["row 0, column 1", "found nan"]),
