@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from xpnet._typing import Schedule
 from xpnet.backends import DTYPES, LIBRARIES, check_contradiction
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError, choose
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.mlp import MLP
@@ -156,8 +157,13 @@ class Options:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Options":
-        """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples."""
+        """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples.
+
+        Raises:
+            InputError: an unknown option, or a value of the wrong type or out of range.
+        """
         saved = update_names(saved)
+        check_table(saved, get_type_hints(Options))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return cls(**values)
 

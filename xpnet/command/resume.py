@@ -5,14 +5,21 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xpnet.command.formats import format_command, format_count
 from xpnet.command.options import Options
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError
+from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.checkpoint import read_about
 from xpnet.training.validation import is_out_of_patience
 
-__all__ = ["check_same", "format_resume", "is_finished", "print_finished", "read_run"]
+__all__ = ["check_same", "check_state", "format_resume", "is_finished", "print_finished", "read_run"]
+
+
+_HINTS = {"options": dict, "data_sha256": str, "sizes": list[int], "recipe": str | None}
 
 
 def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
@@ -23,8 +30,16 @@ def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
     """
     if not folder.is_dir():
         raise InputError(f"--resume {folder}: no such folder")
-    about = read_about(folder / "checkpoint.safetensors")
-    return Options.from_dict(about["options"]).override(given), about.get("recipe")
+    path = folder / "checkpoint.safetensors"
+    about = read_about(path)
+    try:
+        check_table(
+            about, dict.fromkeys(about, object) | _HINTS, required=["options", "data_sha256", "sizes"]
+        )
+        options = Options.from_dict(about["options"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return options.override(given), about.get("recipe")
 
 
 def is_finished(folder: Path, state: TrainState, options: Options) -> bool:
@@ -61,3 +76,19 @@ def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
         )
     if saved["data_sha256"] != now["data_sha256"]:
         raise InputError("--resume: the data is not what the run was trained on (its SHA-256 differs)")
+
+
+def check_state(state: TrainState, mlp: MLP, optimizer: Any, n_batches: int) -> None:
+    """Raise InputError unless the state of a checkpoint is one of a run of this network and optimizer."""
+    n_moments = len(optimizer.init(np.zeros(1), xp=np))
+    found = (state.theta.shape[0], len(state.moments))
+    if found != (mlp.layout.n_parameters, n_moments):
+        raise InputError(
+            f"--resume: expected {mlp.layout.n_parameters:,} parameters and {n_moments} moments in the "
+            f"checkpoint, found {found[0]:,} and {found[1]}"
+        )
+    if state.batch > n_batches or state.step != state.epoch * n_batches + state.batch:
+        raise InputError(
+            f"--resume: expected {n_batches:,} steps in each epoch, found step {state.step} "
+            f"after {state.epoch} epochs and {state.batch} batches in the checkpoint"
+        )

@@ -10,22 +10,23 @@ test_accuracy = { article = 0.9688, at_least = 0.9688 }      # or near = ..., wi
 """
 
 import tomllib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from xpnet.command.formats import format_percent
 from xpnet.command.options import NEUTRAL, Options, override, update_names
 from xpnet.data.loading import NAMES
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import LOSSES
 
 __all__ = ["Expected", "Printed", "Recipe", "format_result", "load_recipe", "recipe_names"]
 
-_HINTS = get_type_hints(Options)
+MOST_DECIMALS = 17  # a float64 has no more
 _FIGURES = [
     f"{part}_{figure}" for part in ("train", "validation", "test") for figure in ("loss", "accuracy", "r2")
 ]
@@ -138,7 +139,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     place = name_or_file
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of the text, of TOML, or of a number of 5,000 digits
         raise InputError(f"{place}: not a TOML file: {error}") from None
     except OSError as error:
         raise InputError(f"{place}: cannot be read: {error.strerror}") from None
@@ -147,7 +148,6 @@ def load_recipe(name_or_file: str) -> Recipe:
     options = update_names(content.get("options", {}))
     if options.get("batch_size") == "full":
         options["batch_size"] = None
-    _check(f"{place}: options", options, _HINTS)
     expected = content.get("expected", {})
     _check(f"{place}: expected", expected, dict.fromkeys(_FIGURES, dict))
     try:
@@ -175,51 +175,28 @@ def _get_folder() -> Traversable:
 def _read_printed(place: str, table: dict[str, Any] | None) -> Printed | None:
     if table is None:
         return None
-    _check(place, table, {"every": int, "decimals": int, "lines": list[list[float]]}, required=True)
-    if table["every"] < 1 or table["decimals"] < 0 or any(len(line) != 2 for line in table["lines"]):
+    hints = {"every": int, "decimals": int, "lines": list[list[float]]}
+    _check(place, table, hints, required=hints)
+    is_positive = table["every"] >= 1 and 0 <= table["decimals"] <= MOST_DECIMALS
+    if not is_positive or any(len(line) != 2 for line in table["lines"]):
         raise InputError(
-            f"{place}: expected every of at least 1, decimals of at least 0, "
+            f"{place}: expected every of at least 1, decimals from 0 to {MOST_DECIMALS}, "
             "and a cost and an accuracy in each line"
         )
     return Printed(**table)
 
 
 def _read_expected(place: str, table: dict[str, Any]) -> Expected:
-    _check(place, table, get_type_hints(Expected))
-    if "article" not in table:
-        raise InputError(f"{place}: the key article is missing")
+    _check(place, table, get_type_hints(Expected), required=["article"])
     if "within" in table and "near" not in table:
         raise InputError(f"{place}: within belongs to near, which is missing")
     return Expected(**table)
 
 
-def _check(place: str, table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
-    """Raise InputError unless each key of `table` is one of `hints` and its value has that type."""
-    for key, value in table.items():
-        try:
-            choose("key", key, hints)
-        except InputError as error:
-            raise InputError(f"{place}: {error}") from None
-        if not _has_type(value, hints[key]):
-            raise InputError(f"{place}: {key}: expected {_describe_type(hints[key])}, found {value!r}")
-    for key in hints if required else ():
-        if key not in table:
-            raise InputError(f"{place}: the key {key} is missing")
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is UnionType:
-        return value is None or any(_has_type(value, option) for option in get_args(hint))
-    if get_origin(hint) in (tuple, list):
-        return isinstance(value, list) and all(_has_type(item, get_args(hint)[0]) for item in value)
-    return type(value) is hint or (hint is float and type(value) is int)
-
-
-def _describe_type(hint: Any) -> str:
-    if get_origin(hint) is UnionType:
-        return " or ".join(_describe_type(option) for option in get_args(hint) if option is not NoneType)
-    if get_origin(hint) in (tuple, list):
-        noun, of, rest = _describe_type(get_args(hint)[0]).removeprefix("a ").partition(" of ")
-        return f"a list of {noun}s{of}{rest}"
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
-    return names[hint]
+def _check(
+    place: str, table: dict[str, Any], hints: dict[str, Any], *, required: Collection[str] = ()
+) -> None:
+    try:
+        check_table(table, hints, required=required)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
