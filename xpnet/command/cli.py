@@ -21,7 +21,7 @@ from xpnet.command.arguments import (
     add_train_arguments,
 )
 from xpnet.command.export import export_model
-from xpnet.command.formats import format_command
+from xpnet.command.formats import escape, format_command
 from xpnet.command.options import Options
 from xpnet.command.predict import predict_files
 from xpnet.command.recipes import load_recipe, recipe_names
@@ -35,6 +35,8 @@ from xpnet.errors import (
 )
 
 __all__ = ["main"]
+
+LINES = "\n"  # a message may have several
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a read-only folder
         return _fail(error, 1)
     except Interrupted as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{escape(error, keep=LINES)}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\nStopped", file=sys.stderr)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {escape(error, keep=LINES)}", file=sys.stderr)
     return status
 
 
@@ -99,9 +101,9 @@ def list_recipes() -> int:
     """Print each recipe with its title, its note and its expected results."""
     for name in recipe_names():
         recipe = load_recipe(name)
-        print(f'{name}\n    "{recipe.title}"')
+        print(f'{name}\n    "{escape(recipe.title)}"')
         for line in recipe.note.splitlines():
-            print(f"    {line}")
+            print(f"    {escape(line)}")
         if recipe.printed is not None:
             printed = recipe.printed
             print(f"    expected: {len(printed.lines)} printed lines, to {printed.decimals} decimals")
@@ -137,7 +139,8 @@ class _Parser(argparse.ArgumentParser):
     """Prints an error first, and one line of usage instead of every option."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message.removeprefix('argument ')}\n{self.format_usage()}")
+        message = escape(message.removeprefix("argument "), keep=LINES)
+        self.exit(2, f"error: {message}\n{self.format_usage()}")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

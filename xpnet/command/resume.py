@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.command.formats import format_command, format_count
+from xpnet.command.formats import escape, format_command, format_count
 from xpnet.command.options import Options
 from xpnet.data.schema import check_table
 from xpnet.errors import InputError
@@ -56,7 +56,7 @@ def is_finished(folder: Path, state: TrainState, options: Options) -> bool:
 
 def print_finished(folder: Path, state: TrainState, options: Options) -> None:
     """Say that there is nothing left to train, and how to train on."""
-    print(f"The run in {folder} is finished after {format_count(state.epoch, 'epoch')}. To train on:")
+    print(f"The run in {escape(folder)} is finished after {format_count(state.epoch, 'epoch')}. To train on:")
     if state.epoch < options.epochs and options.patience is not None:
         print(f"  {format_resume(folder)} --patience {2 * options.patience}")
     else:
@@ -65,7 +65,7 @@ def print_finished(folder: Path, state: TrainState, options: Options) -> None:
 
 def format_resume(folder: Path) -> str:
     """Return the command that resumes the run in `folder`."""
-    return f"{format_command('train')} --resume {shlex.quote(str(folder))}"
+    return f"{format_command('train')} --resume {shlex.quote(escape(folder))}"
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
