@@ -33,6 +33,9 @@ def pytest_addoption(parser):
         default="auto",
         help="cpu: without the GPU; cuda: skip, and say why, where a library cannot use it (default: auto)",
     )
+    parser.addoption(
+        "--fuzz", type=int, default=300, help="number of damaged files in test_fuzz.py (default: 300)"
+    )
 
 
 def pytest_configure(config):

@@ -21,7 +21,7 @@ from xpnet.command.arguments import (
     add_train_arguments,
 )
 from xpnet.command.export import export_model
-from xpnet.command.formats import escape, format_command
+from xpnet.command.formats import escape, format_command, format_message
 from xpnet.command.options import Options
 from xpnet.command.predict import predict_files
 from xpnet.command.recipes import load_recipe, recipe_names
@@ -35,8 +35,6 @@ from xpnet.errors import (
 )
 
 __all__ = ["main"]
-
-LINES = "\n"  # a message may have several
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a read-only folder
         return _fail(error, 1)
     except Interrupted as error:
-        print(f"\n{escape(error, keep=LINES)}", file=sys.stderr)
+        print(f"\n{format_message(error)}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\nStopped", file=sys.stderr)
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {escape(error, keep=LINES)}", file=sys.stderr)
+    print(f"error: {format_message(error)}", file=sys.stderr)
     return status
 
 
@@ -139,7 +137,7 @@ class _Parser(argparse.ArgumentParser):
     """Prints an error first, and one line of usage instead of every option."""
 
     def error(self, message: str) -> NoReturn:
-        message = escape(message.removeprefix("argument "), keep=LINES)
+        message = format_message(message.removeprefix("argument "))
         self.exit(2, f"error: {message}\n{self.format_usage()}")
 
 

@@ -7,9 +7,18 @@ from pathlib import Path
 
 from xpnet.errors import format_count
 
-__all__ = ["escape", "format_command", "format_count", "format_loss", "format_percent", "format_score"]
+__all__ = [
+    "escape",
+    "format_command",
+    "format_count",
+    "format_loss",
+    "format_message",
+    "format_percent",
+    "format_score",
+]
 
 
+_LONG_WORD = re.compile(r"(\S{300})\S+")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -40,6 +49,11 @@ def escape(text: object, *, keep: str = "") -> str:
     a\u001b[2Jb
     """
     return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else f"\\u{ord(match[0]):04x}", str(text))
+
+
+def format_message(error: object) -> str:
+    """Return the text of an error or a warning, escaped but for its line breaks, with long words cut short."""
+    return _LONG_WORD.sub(r"\1...", escape(error, keep="\n"))
 
 
 def format_percent(share: float, *, exact: bool = False) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import resolve
-from xpnet.command.formats import escape
+from xpnet.command.formats import escape, format_message
 from xpnet.data.columns import Columns
 from xpnet.data.loading import TEXT_FILES
 from xpnet.data.pictures import SUFFIXES, read_picture
@@ -80,7 +80,7 @@ def predict_files(arguments: argparse.Namespace) -> int:
                         answers = model.target_scaling.undo(answers)
                 check_numbers(f"{file}: prediction", answers)
             except InputError as error:
-                print(f"error: {escape(error)}", file=sys.stderr)
+                print(f"error: {format_message(error)}", file=sys.stderr)
                 status = 1
                 continue
             is_row = file.lower().endswith(ROW_FILES)
@@ -103,7 +103,7 @@ def open_model(path: str) -> Model:
 
 def warn(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {escape(text)}", file=sys.stderr)
+    print(f"warning: {format_message(text)}", file=sys.stderr)
 
 
 def _expand(files: list[str]) -> Iterator[str]:

@@ -4,6 +4,8 @@ import itertools
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +95,8 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
                     )
                 # A telephone's JPEG is often an MPO: the photograph, then small variants of the same.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                grey = _opaque(ImageOps.exif_transpose(image)) if frames == 1 else image
+                with _no_stderr() if image.format == "TIFF" else nullcontext():
+                    grey = _opaque(ImageOps.exif_transpose(image)) if frames == 1 else image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path}: too many pixels to be a digit; crop or shrink it first ({error})"
@@ -110,6 +113,23 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         raise InputError(f"{path}: expected one picture, got {frames} frames; save one of them by itself")
     grey.thumbnail((LONGEST, LONGEST))
     return np.asarray(grey, dtype=np.float64)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Discard what libtiff itself writes to stderr about a damaged file. Pillow raises an error, too."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _opaque(image: Any) -> Any:
