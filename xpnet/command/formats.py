@@ -52,7 +52,7 @@ def escape(text: object, *, keep: str = "") -> str:
 
 
 def format_message(error: object) -> str:
-    """Return the text of an error or a warning, escaped but for its line breaks, with long words cut short."""
+    """Return the text of an error or a warning, escaped but for line breaks, with long words cut short."""
     return _LONG_WORD.sub(r"\1...", escape(error, keep="\n"))
 
 
