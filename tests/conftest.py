@@ -40,6 +40,9 @@ def pytest_addoption(parser):
         metavar="N",
         help="kill a run at N random moments, besides once at each write (default: 30)",
     )
+    parser.addoption(
+        "--fuzz", type=int, default=300, help="number of damaged files in test_fuzz.py (default: 300)"
+    )
 
 
 def pytest_configure(config):

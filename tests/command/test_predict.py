@@ -282,7 +282,7 @@ def bad_pictures():
         "blank.png": "blank",
         "moving.gif": "2 frames",
         "nowhere.png": "no such file",
-        "nowhere.npy": "cannot be read: No such file",
+        "nowhere.npy": "no such file",
     }
 
 

@@ -623,7 +623,7 @@ BAD = {
     "printed never": ("[printed]\nevery = 0\ndecimals = 3\nlines = []", ["printed: ", "every of at least 1"]),
     "printed decimals": (
         "[printed]\nevery = 1\ndecimals = -1\nlines = []",
-        ["printed: ", "decimals of 0 to 20"],
+        ["printed: ", "decimals from 0 to 17"],
     ),
     "figure": (
         "[expected]\ntest_acuracy = { article = 1.0 }",

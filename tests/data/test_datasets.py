@@ -9,19 +9,24 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
+import zipfile
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from sklearn import datasets as sklearn_datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from xpnet.data import download, mnist
+from xpnet.data import download, limits, mnist
 from xpnet.data.idx import read_idx
 from xpnet.data.loading import NAMES, load
+from xpnet.data.mat import read_mat
+from xpnet.data.table import read_rows
 from xpnet.errors import InputError
 
 REAL_MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
@@ -92,7 +97,7 @@ ZIPPED = gzip.compress(GOOD)
         (b"PK" + GOOD[2:], ["byte 0", "expected the IDX magic 00 00", "found 50 4b"]),
         (GOOD[:2] + b"\x0d" + GOOD[3:], ["byte 2", "0x08 (unsigned byte)", "0x0d (float)"]),
         (GOOD[:2] + b"\x77" + GOOD[3:], ["byte 2", "0x77 (no IDX type)"]),
-        (GOOD[:3] + b"\0" + GOOD[4:], ["byte 3", "at least one dimension", "found 0"]),
+        (GOOD[:3] + b"\0" + GOOD[4:], ["byte 3", "1 to 8 dimensions", "found 0"]),
         (GOOD[:9], ["byte 9", "expected 2 sizes up to byte 12", "found the end"]),
         (GOOD[:-1], ["byte 15", "expected 2 x 2 values, up to byte 16", "found the end"]),
         (GOOD + b"xyz", ["byte 16", "found 3 more bytes"]),
@@ -111,7 +116,7 @@ def test_broken_idx_is_refused_with_place_expected_and_found(tmp_path, content, 
 
 
 def test_missing_or_unreadable_idx(tmp_path):
-    assert "No such file" in refusal(read_idx, tmp_path / "none")
+    assert "no such file" in refusal(read_idx, tmp_path / "none")
     assert str(tmp_path) in refusal(read_idx, tmp_path)
 
 
@@ -185,9 +190,30 @@ def test_no_rows(tmp_path, numeric):
     assert "X has no rows" in refusal(load, "mnist", data_dir=folder, numeric_targets=numeric)
 
 
+def test_mnist_that_promises_more_than_a_file_could_hold(tmp_path):
+    zeros = bytes(1 << 26)
+    for file, n in (("train-images-idx3-ubyte.gz", (1 << 22, 28, 28)), ("t10k-labels-idx1-ubyte.gz", (10,))):
+        header = idx_bytes([], n)
+        folder = fill(tmp_path, fake_mnist() | {file: gzip.compress(header + zeros, 1)})
+        tracemalloc.start()
+        message = refusal(load, "mnist", data_dir=folder)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert file in message
+        assert "at most" in message or "found more bytes" in message
+        assert peak < 1 << 24
+
+
+def test_other_files_than_the_original_ones_are_noted(tmp_path):
+    notes = load("mnist", data_dir=fill(tmp_path, fake_mnist())).notes
+    assert len(notes) == 4
+    assert all("is not the original file of mnist: its SHA-256 differs" in note for note in notes)
+
+
 @pytest.mark.skipif(not REAL_MNIST.is_dir(), reason="the real MNIST files are not beside this project")
 def test_real_mnist():
     data = load("mnist", data_dir=REAL_MNIST)
+    assert data.notes == ()
     assert data.X_train.shape == (60000, 784)
     assert data.X_test.shape == (10000, 784)
     assert data.y_train[:5].tolist() == [5, 0, 4, 1, 9]
@@ -195,6 +221,9 @@ def test_real_mnist():
     assert data.scaling(data.X_train).mean() == pytest.approx(0.1307, abs=1e-4)
     for file, sha256 in mnist.SHA256["mnist"].items():
         assert hashlib.sha256((REAL_MNIST / file).read_bytes()).hexdigest() == sha256
+    assert tuple((REAL_MNIST / file).stat().st_size for file in mnist.SHA256["mnist"]) == mnist.SIZES["mnist"]
+    unzipped = (gzip.decompress((REAL_MNIST / file).read_bytes()) for file in mnist.SHA256["mnist"])
+    assert tuple(hashlib.sha256(c).hexdigest() for c in unzipped) == mnist.SHA256_UNZIPPED["mnist"]
 
 
 # Download
@@ -208,6 +237,8 @@ def server(tmp_path, monkeypatch):
         files = fake_mnist()
         wrong = frozenset()  # mirrors with other bytes
         refusing = frozenset()
+        endless = frozenset()
+        length = None  # what mirror a gives as the length
         ranges = True
         cut = None  # bytes after which mirror a hangs up
 
@@ -226,8 +257,15 @@ def server(tmp_path, monkeypatch):
                     self.send_error(416)
                     return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(content) - start))
+            length = str(len(content) - start)
+            if mirror not in self.endless:
+                length = self.length if self.length and mirror == "a" else length
+                self.send_header("Content-Length", length)
             self.end_headers()
+            if mirror in self.endless:
+                with suppress(OSError):  # the client hangs up
+                    while True:
+                        self.wfile.write(bytes(1 << 16))
             self.wfile.write(content[start : self.cut if mirror == "a" else None])
 
         def log_message(self, *_):
@@ -245,6 +283,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setitem(mnist.MIRRORS, "mnist", (f"{base}/a/", f"{base}/b/"))
         sums = {file: hashlib.sha256(content).hexdigest() for file, content in Mirror.files.items()}
         monkeypatch.setitem(mnist.SHA256, "mnist", sums)
+        monkeypatch.setitem(mnist.SIZES, "mnist", tuple(map(len, Mirror.files.values())))
         yield Mirror
         http.shutdown()
         thread.join()
@@ -296,11 +335,23 @@ def test_files_put_into_the_cache_by_hand_are_used(server):
     assert server.asked == []
 
 
-@pytest.mark.parametrize("trouble", ["refusing", "wrong"])
+@pytest.mark.parametrize("trouble", ["refusing", "wrong", "endless"])
 def test_second_mirror(server, trouble):
     setattr(server, trouble, {"a"})
     load("mnist")
     assert contents(server.cache) == server.files
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "9" * 5000, "99999999"])
+def test_second_mirror_after_a_wrong_length(server, length):
+    server.length = length
+    load("mnist")
+    assert contents(server.cache) == server.files
+
+
+def test_a_mirror_that_takes_too_long(server, monkeypatch):
+    monkeypatch.setattr(download, "TOTAL", -1)
+    assert "in -1 seconds" in refusal(load, "mnist")
 
 
 def test_refused_by_all(server):
@@ -441,8 +492,8 @@ def test_mat_keeps_the_several_targets_of_a_row(tmp_path):
     ("variables", "said"),
     [
         ({"A": np.eye(3), "y": [1, 2, 3]}, ["expected variables X and y", "A, y"]),
-        ({"X": {"field": 1.0}, "y": [1]}, ["X", "expected numbers"]),
-        ({"X": np.array([[1j, 2j]]), "y": [1]}, ["expected numbers", "complex"]),
+        ({"X": {"field": 1.0}, "y": [1]}, ["X", "expected a matrix of numbers, found a structure"]),
+        ({"X": np.array([[1j, 2j]]), "y": [1]}, ["expected real numbers", "complex"]),
         ({"X": np.ones((3, 2)), "y": [1, 2]}, ["as many rows in y as in X, 3", "found 2"]),
         ({"X": np.ones((0, 2)), "y": np.ones((0, 1))}, ["X has no rows"]),
         ({"X": np.array([[1, np.nan], [2, 3]]), "y": [1, 2]}, ["row 0, column 1", "found nan"]),
@@ -452,6 +503,29 @@ def test_bad_mat(tmp_path, variables, said):
     savemat(tmp_path / "bad.mat", variables)
     message = refusal(load, tmp_path / "bad.mat")
     assert all(part in message for part in ["bad.mat", *said]), message
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(size=(5, 4)),
+        np.arange(15, dtype=np.float32).reshape(5, 3),
+        *(np.arange(10, dtype=dtype).reshape(5, 2) for dtype in ("u1", "i2", "i8")),
+        np.arange(60.0).reshape(5, 4, 3),
+        np.arange(5) > 2,
+        np.array(["no", "yes", "ä", "日本", "x"]),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_mat_is_read_as_by_scipy(tmp_path, values, compressed):
+    path = tmp_path / "t.mat"
+    savemat(path, {"X": np.eye(5), "more": {"a": 1}, "y": values}, do_compression=compressed)
+    expected, found = loadmat(path)["y"], read_mat(path).y
+    if 1 in expected.shape:
+        expected = expected.reshape(-1)
+    assert (found.dtype.kind, found.shape) == (expected.dtype.kind, expected.shape)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_mat_of_another_kind(tmp_path):
@@ -648,3 +722,55 @@ def test_importing_costs_no_heavy_library():
     code = f"import sys, xpnet.data; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def npy(shape, descr="'<f8'", version=b"\x01\0", data=b""):
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header.encode() + data
+
+
+FOREIGN = {
+    "no array": b"hello",
+    "beyond int64": npy((10**30, 4)),
+    "more than the file": npy((10**9, 4)),
+    "of no size": npy((10**18, 4), "'<U0'"),
+    "negative": npy((-1, 4)),
+    "syntax": npy("(2,"),
+    "nested": npy("(" * 300),
+    "no code point": npy((2,), "'<U1'", data=b"\xff" * 8),
+    "a surrogate": npy((2,), "'<U1'", data=b"\0\xd8\0\0" * 2),
+    "pickled": npy((2,), "'|O'", data=bytes(16)),
+    "another version": npy((2,), version=b"\x09\0"),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_member_that_is_not_of_numpy(tmp_path, what, method):
+    path = tmp_path / "t.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        with archive.open("X.npy", "w") as file:
+            np.save(file, np.eye(2))
+        archive.writestr("y.npy", FOREIGN[what])
+    message = refusal(load, path)
+    assert str(path) in message
+    assert len(message) < 1000
+
+
+def test_an_archive_that_expands_too_far(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MOST_INFLATED", 1 << 20)
+    X, y = table(n=50_000)
+    np.savez_compressed(tmp_path / "t.npz", X=np.zeros_like(X), y=y)
+    assert "X: expected compressed data of at most 1,048,576 bytes" in refusal(load, tmp_path / "t.npz")
+    np.savez_compressed(tmp_path / "t.npz", X=X, y=y)  # as large, but real
+    assert load(tmp_path / "t.npz").X_train.shape == (40_000, 3)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device to read from")
+@pytest.mark.parametrize("ending", ["csv", "npz", "mat"])
+def test_a_device_is_not_read(tmp_path, ending):
+    path = tmp_path / f"endless.{ending}"
+    path.symlink_to("/dev/zero")
+    assert "no such file" in refusal(load, path)
+    if ending != "mat":
+        assert "found a pipe or a device" in refusal(read_rows, path, 4)

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
+from xpnet.command.formats import escape
 from xpnet.command.parts import Parts
 from xpnet.command.recipes import Recipe, format_result
 from xpnet.command.report import History
@@ -79,7 +80,8 @@ def compare(recipe: Recipe, lines: list[dict[str, float]], metrics: dict[str, An
         lines: `measure` of each step that the article prints, with its `step`.
         metrics: of the finished run.
     """
-    text, differences = [f'The article: "{recipe.title}"', *recipe.note.splitlines(), ""], []
+    lines_of_note = [escape(line) for line in recipe.note.splitlines()]
+    text, differences = [f'The article: "{escape(recipe.title)}"', *lines_of_note, ""], []
     tolerances = []
     if recipe.printed is not None:
         d = recipe.printed.decimals

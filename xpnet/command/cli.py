@@ -21,7 +21,7 @@ from xpnet.command.arguments import (
     add_train_arguments,
 )
 from xpnet.command.export import export_model
-from xpnet.command.formats import format_command
+from xpnet.command.formats import escape, format_command, format_message
 from xpnet.command.options import Options
 from xpnet.command.output import discard_output, guard_streams, tolerate_errors
 from xpnet.command.predict import predict_files
@@ -70,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
         discard_output(sys.stdout)
         return _fail(_describe(error), 2 if error.errno in UNUSABLE else 1)
     except Interrupted as error:
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{format_message(error)}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\nStopped", file=sys.stderr)
@@ -85,7 +85,7 @@ def _describe(error: OSError) -> str:
 
 
 def _fail(error: Exception | str, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {format_message(error)}", file=sys.stderr)
     return status
 
 
@@ -124,9 +124,9 @@ def list_recipes() -> int:
     """Print each recipe with its title, its note and its expected results."""
     for name in recipe_names():
         recipe = load_recipe(name)
-        print(f'{name}\n    "{recipe.title}"')
+        print(f'{name}\n    "{escape(recipe.title)}"')
         for line in recipe.note.splitlines():
-            print(f"    {line}")
+            print(f"    {escape(line)}")
         if recipe.printed is not None:
             printed = recipe.printed
             print(f"    expected: {len(printed.lines)} printed lines, to {printed.decimals} decimals")
@@ -162,7 +162,8 @@ class _Parser(argparse.ArgumentParser):
     """Prints an error first, and one line of usage instead of every option."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message.removeprefix('argument ')}\n{self.format_usage()}")
+        message = format_message(message.removeprefix("argument "))
+        self.exit(2, f"error: {message}\n{self.format_usage()}")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

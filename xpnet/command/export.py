@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from xpnet.command.formats import escape
 from xpnet.command.predict import open_model, warn
 from xpnet.data.columns import Columns
 from xpnet.errors import choose
@@ -27,7 +28,7 @@ def export_model(arguments: argparse.Namespace) -> int:
     if problem is not None:
         warn(f"{arguments.model}: {problem}, with --dtype float64")
     x, *predictions = save_onnx(output, model, arguments.dtype)
-    print(f"Model saved in {output}\n  input:  {x}")
+    print(f"Model saved in {escape(output)}\n  input:  {x}")
     for prediction in predictions:
         print(f"  output: {prediction}")
     return 0

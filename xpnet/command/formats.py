@@ -1,12 +1,25 @@
 """How the command line writes the command that was typed, counts, percentages and losses."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
 
 from xpnet.errors import format_count
 
-__all__ = ["format_command", "format_count", "format_loss", "format_percent", "format_score"]
+__all__ = [
+    "escape",
+    "format_command",
+    "format_count",
+    "format_loss",
+    "format_message",
+    "format_percent",
+    "format_score",
+]
+
+
+_LONG_WORD = re.compile(r"(\S{300})\S+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def format_command(name: str = "") -> str:
@@ -21,6 +34,26 @@ def format_command(name: str = "") -> str:
     if (program.parent.name, program.name) == ("xpnet", "__main__.py"):
         return f"{python} -m xpnet {name}".rstrip()
     return f"xpnet {name}".rstrip()
+
+
+def escape(text: object, *, keep: str = "") -> str:
+    r"""Return text in which characters that control a terminal are written as `\u001b`, as in JSON.
+
+    They are control characters, those that change the direction of text, and surrogates. Text from files may
+    have them: names of classes, columns and files, titles of recipes, answers of servers.
+
+    Args:
+        keep: characters to leave as they are, such as a line break in a message.
+
+    >>> print(escape("a\x1b[2Jb"))
+    a\u001b[2Jb
+    """
+    return _CONTROLS.sub(lambda match: match[0] if match[0] in keep else f"\\u{ord(match[0]):04x}", str(text))
+
+
+def format_message(error: object) -> str:
+    """Return the text of an error or a warning, escaped but for line breaks, with long words cut short."""
+    return _LONG_WORD.sub(r"\1...", escape(error, keep="\n"))
 
 
 def format_percent(share: float, *, exact: bool = False) -> str:

@@ -1,22 +1,21 @@
 """The options of a training run: one field per option of the command line, with its default."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from xpnet._typing import Schedule
 from xpnet.backends import DTYPES, LIBRARIES, check_contradiction
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError, choose
 from xpnet.maths.initializers import INITIALIZERS
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from xpnet.maths.schedules import SCHEDULES, warm_up
 
-__all__ = ["KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "check_types", "override", "update_names"]
+__all__ = ["KEEP", "NEUTRAL", "OPTIMIZERS", "Options", "override", "update_names"]
 
 # Name: (function of the options that makes it, default learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[["Options"], Optimizer], float]] = {
@@ -168,10 +167,10 @@ class Options:
         """Return the options in a dictionary, as JSON and TOML hold them: with lists for tuples.
 
         Raises:
-            InputError: an unknown name, a value of another type, or one that cannot be used.
+            InputError: an unknown option, or a value of the wrong type or out of range.
         """
         saved = update_names(saved)
-        check_types(saved, get_type_hints(cls))
+        check_table(saved, get_type_hints(Options))
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return cls(**values)
 
@@ -237,37 +236,6 @@ def override(original: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def update_names(saved: dict[str, Any]) -> dict[str, Any]:
     """Return the options of an older run or recipe under their names of today."""
     return {OLD_NAMES.get(name, name): value for name, value in saved.items()}
-
-
-def check_types(table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
-    """Raise InputError unless each key of `table` is one of `hints` and its value has that type."""
-    for key, value in table.items():
-        choose("key", key, hints)
-        if not _has_type(value, hints[key]):
-            raise InputError(f"{key}: expected {_describe_type(hints[key])}, found {value!r}")
-    for key in hints if required else ():
-        if key not in table:
-            raise InputError(f"the key {key} is missing")
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is UnionType:
-        return value is None or any(_has_type(value, option) for option in get_args(hint))
-    if get_origin(hint) in (tuple, list):
-        return isinstance(value, list | tuple) and all(_has_type(item, get_args(hint)[0]) for item in value)
-    if hint is float and type(value) is int:
-        return abs(value) <= sys.float_info.max
-    return type(value) is hint
-
-
-def _describe_type(hint: Any) -> str:
-    if get_origin(hint) is UnionType:
-        return " or ".join(_describe_type(option) for option in get_args(hint) if option is not NoneType)
-    if get_origin(hint) in (tuple, list):
-        noun, of, rest = _describe_type(get_args(hint)[0]).removeprefix("a ").partition(" of ")
-        return f"a list of {noun}s{of}{rest}"
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table"}
-    return names[hint]
 
 
 def _fill(value: float | None, default: float) -> float:

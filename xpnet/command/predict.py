@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import resolve
+from xpnet.command.formats import escape, format_message
 from xpnet.command.parts import resolve_usable
 from xpnet.data.columns import Columns
 from xpnet.data.loading import TEXT_FILES
 from xpnet.data.pictures import SUFFIXES, read_picture
+from xpnet.data.raw import check_numbers
 from xpnet.data.table import read_rows
 from xpnet.errors import InputError
 from xpnet.training.files import replace_file, replacing
@@ -74,14 +76,16 @@ def predict_files(arguments: argparse.Namespace) -> int:
         write = _make_writer(arguments, model, out)
         for file in _expand(arguments.files):
             try:
-                X, doubt = _read_inputs(file, model, folder)
-                answers = predict(model.mlp, theta, PlacedRows(X, host, backend), backend=backend)
+                with np.errstate(all="ignore"):  # numbers that overflow are found below
+                    X, doubt = _read_inputs(file, model, folder)
+                    answers = predict(model.mlp, theta, PlacedRows(X, host, backend), backend=backend)
+                    if model.target_scaling is not None:
+                        answers = model.target_scaling.undo(answers)
+                check_numbers(f"{file}: prediction", answers)
             except InputError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {format_message(error)}", file=sys.stderr)
                 status = 1
                 continue
-            if model.target_scaling is not None:
-                answers = model.target_scaling.undo(answers)
             is_row = file.lower().endswith(ROW_FILES)
             for row, values in enumerate(answers):
                 best = None if model.classes is None else _rank(values, model.classes, arguments.top)
@@ -112,7 +116,7 @@ def open_model(path: str) -> Model:
 
 def warn(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {format_message(text)}", file=sys.stderr)
 
 
 def _expand(files: list[str]) -> Iterator[str]:
@@ -183,9 +187,11 @@ def _make_writer(arguments: argparse.Namespace, model: Model, out: TextIO) -> Ca
     """Return what writes a prediction: as a line of text, a JSON object on a line, or a row of CSV."""
     if arguments.json:
         is_ascii = not (out.encoding or "utf-8").lower().startswith("utf")
-        return lambda prediction: print(json.dumps(_to_record(prediction), ensure_ascii=is_ascii), file=out)
+        return lambda prediction: print(
+            escape(json.dumps(_to_record(prediction), ensure_ascii=is_ascii)), file=out
+        )
     if not arguments.csv:
-        return lambda prediction: print(_to_text(prediction), file=out)
+        return lambda prediction: print(escape(_to_text(prediction)), file=out)
     if model.classes is None:
         names = [f"value_{k + 1}" for k in range(model.mlp.sizes[-1])]
     else:
@@ -193,7 +199,11 @@ def _make_writer(arguments: argparse.Namespace, model: Model, out: TextIO) -> Ca
         names = [f"{name}_{k + 1}" for k in range(n) for name in ("class", "probability")] + ["unsure"]
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["file", "row", *names])
-    return lambda prediction: table.writerow(_to_cells(prediction))
+    if not out.isatty():  # a program that reads the table gets names as they are
+        return lambda prediction: table.writerow(_to_cells(prediction))
+    return lambda prediction: table.writerow(
+        [escape(cell) if isinstance(cell, str) else cell for cell in _to_cells(prediction)]
+    )
 
 
 def _to_text(prediction: Prediction) -> str:

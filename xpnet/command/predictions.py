@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.command.formats import format_percent
+from xpnet.command.formats import escape, format_percent
 from xpnet.data.dataset import Scaling
 from xpnet.maths.mlp import MLP
 from xpnet.training import predict
@@ -84,7 +84,7 @@ def class_scores(y: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str
 
 def class_table(part: str, scores: Sequence[dict[str, Any]]) -> str:
     """Return `class_scores` as text, a line per class under a heading that names the part of the data."""
-    names = [row["class"] for row in scores]
+    names = [escape(row["class"]) for row in scores]
     names = [name if len(name) <= 32 else f"{name[:31].rstrip()}…" for name in names]
     wide = max(10, *map(len, names))
     lines = [f"{part:<{wide}}{'precision':>12}{'recall':>12}{'F1':>12}{'support':>12}"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import xpnet
 from xpnet.backends import LIBRARIES, Backend
 from xpnet.command.formats import (
+    escape,
     format_command,
     format_count,
     format_loss,
@@ -71,8 +72,8 @@ def introduce(
         0 if rows is None else rows[0].shape[0] for rows in (parts.train, parts.validation, parts.test)
     )
     print(
-        f"{dataset.name}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows",
-        *dataset.notes,
+        f"{escape(dataset.name)}: {n_train:,} training, {n_validation:,} validation and {n_test:,} test rows",
+        *map(escape, dataset.notes),
         f"{'-'.join(map(str, mlp.sizes))} network ({mlp.layout.n_parameters:,} parameters), "
         f"{backend.name} on {backend.device_name}, {backend.dtype_name}",
         *notices,
@@ -230,9 +231,9 @@ def _print_table(results: dict[str, Evaluation], score: str, per_class: str, los
 def _print_summary(state: TrainState, folder: Path, *, classifies: bool, seconds: float) -> None:
     counts = f"{format_count(state.epoch, 'epoch')}, {format_count(state.step, 'step')}"
     print(f"{counts}: {state.seconds:.1f} s of training, {seconds:.1f} s in total")
-    print(f"Results saved in {folder}")
+    print(f"Results saved in {escape(folder)}")
     print(f"To {'classify' if classifies else 'predict from'} your own files:")
-    print(f"  {format_command('predict')} {shlex.quote(str(folder))} FILE...")
+    print(f"  {format_command('predict')} {shlex.quote(escape(folder))} FILE...")
 
 
 def _collect_versions(backend: Backend) -> dict[str, str | None]:

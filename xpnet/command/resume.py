@@ -5,15 +5,20 @@ import shlex
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from xpnet.command.formats import format_command, format_count
+import numpy as np
+
+from xpnet.command.formats import escape, format_command, format_count
 from xpnet.command.options import Options
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError
+from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
 from xpnet.training.checkpoint import read_about
 from xpnet.training.validation import is_out_of_patience
 
 __all__ = [
     "check_same",
+    "check_state",
     "find_run",
     "format_resume",
     "is_finished",
@@ -21,6 +26,8 @@ __all__ = [
     "read_records",
     "read_run",
 ]
+
+_HINTS = {"options": dict, "data_sha256": str, "sizes": list[int], "recipe": str | None}
 
 
 def find_run(name: str) -> Path:
@@ -46,8 +53,16 @@ def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
     Raises:
         InputError: the checkpoint is damaged, or an option given would change the run.
     """
-    about = read_about(folder / "checkpoint.safetensors")
-    return Options.from_dict(about["options"]).override(given), about.get("recipe")
+    path = folder / "checkpoint.safetensors"
+    about = read_about(path)
+    try:
+        check_table(
+            about, dict.fromkeys(about, object) | _HINTS, required=["options", "data_sha256", "sizes"]
+        )
+        options = Options.from_dict(about["options"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return options.override(given), about.get("recipe")
 
 
 def read_records(saved: dict[str, Any], state: TrainState) -> tuple[list[Any], list[Any]]:
@@ -89,7 +104,7 @@ def is_finished(folder: Path, state: TrainState, options: Options) -> bool:
 
 def print_finished(folder: Path, state: TrainState, options: Options) -> None:
     """Say that there is nothing left to train, and how to train on."""
-    print(f"The run in {folder} is finished after {format_count(state.epoch, 'epoch')}. To train on:")
+    print(f"The run in {escape(folder)} is finished after {format_count(state.epoch, 'epoch')}. To train on:")
     if state.epoch < options.epochs and options.patience is not None:
         print(f"  {format_resume(folder)} --patience {2 * options.patience}")
     else:
@@ -98,7 +113,7 @@ def print_finished(folder: Path, state: TrainState, options: Options) -> None:
 
 def format_resume(folder: Path) -> str:
     """Return the command that resumes the run in `folder`."""
-    return f"{format_command('train')} --resume {shlex.quote(str(folder))}"
+    return f"{format_command('train')} --resume {shlex.quote(escape(folder))}"
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
@@ -109,3 +124,19 @@ def check_same(saved: dict[str, Any], now: dict[str, Any]) -> None:
         )
     if saved["data_sha256"] != now["data_sha256"]:
         raise InputError("--resume: the data is not what the run was trained on (its SHA-256 differs)")
+
+
+def check_state(state: TrainState, mlp: MLP, optimizer: Any, n_batches: int) -> None:
+    """Raise InputError unless the state of a checkpoint is one of a run of this network and optimizer."""
+    n_moments = len(optimizer.init(np.zeros(1), xp=np))
+    found = (state.theta.shape[0], len(state.moments))
+    if found != (mlp.layout.n_parameters, n_moments):
+        raise InputError(
+            f"--resume: expected {mlp.layout.n_parameters:,} parameters and {n_moments} moments in the "
+            f"checkpoint, found {found[0]:,} and {found[1]}"
+        )
+    if state.batch > n_batches or state.step != state.epoch * n_batches + state.batch:
+        raise InputError(
+            f"--resume: expected {n_batches:,} steps in each epoch, found step {state.step} "
+            f"after {state.epoch} epochs and {state.batch} batches in the checkpoint"
+        )

@@ -28,7 +28,14 @@ from xpnet.command.parts import Parts, hash_data, hold_out_rows, make_network, p
 from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
-from xpnet.command.resume import check_same, format_resume, is_finished, print_finished, read_records
+from xpnet.command.resume import (
+    check_same,
+    check_state,
+    format_resume,
+    is_finished,
+    print_finished,
+    read_records,
+)
 from xpnet.data.batches import shuffle
 from xpnet.data.dataset import Dataset
 from xpnet.data.loading import load
@@ -108,6 +115,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
             if resume is not None:
                 state, saved = load_state(folder / "checkpoint.safetensors", backend=backend)
                 check_same(saved, about)
+                check_state(state, mlp, optimizer, n_batches)
                 if is_finished(folder, state, options):
                     if not options.quiet:
                         print_finished(folder, state, options)

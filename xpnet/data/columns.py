@@ -1,12 +1,14 @@
 """What a table's columns become as inputs of a network: learnt from the training rows, applied to all."""
 
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.delimited import Kind, Table
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError, format_count
 
 __all__ = ["Column", "Columns", "fit_columns"]
@@ -64,13 +66,30 @@ class Columns:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Columns":
-        """Return what `to_dict` was called on; lists, as JSON has them, count as tuples."""
+        """Return what `to_dict` was called on; lists, as JSON has them, count as tuples.
+
+        Raises:
+            InputError: the dictionary does not describe columns.
+        """
+        hints = get_type_hints(cls) | {"columns": list[dict[str, Any]]}
+        check_table(saved, hints, required=hints)
+        for column in saved["columns"]:
+            check_table(column, get_type_hints(Column), required=["position"])
         columns = tuple(
             Column(**{**column, "categories": column["categories"] and tuple(column["categories"])})
             for column in saved["columns"]
         )
         names = saved["names"] and tuple(saved["names"])
-        return cls(columns, saved["width"], saved["target"], names)
+        width, target = saved["width"], saved["target"]
+        positions = {column.position for column in columns}
+        is_plain = len(positions) == len(columns) > 0 and target not in positions
+        if not is_plain or not all(0 <= j < width for j in {target, *positions}):
+            raise InputError(f"columns: expected different positions below {width}, the target elsewhere")
+        if names is not None and len(names) != width:
+            raise InputError(f"columns: expected {width} names, found {len(names)}")
+        if any(column.mean is not None and not math.isfinite(column.mean) for column in columns):
+            raise InputError("columns: expected finite means")
+        return cls(columns, width, target, names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -78,8 +97,7 @@ class Columns:
 
     def encode(self, table: Table) -> NDArray[np.float64]:
         """Return the inputs (n, n_inputs) for rows of a table with these columns in their positions."""
-        n_inputs = sum(column.n_inputs for column in self.columns)
-        X = np.zeros((len(table.values), n_inputs))
+        X = np.zeros((len(table.values), self.n_inputs))
         first = 0
         for column in self.columns:
             values = table.values[:, column.position]
@@ -104,6 +122,11 @@ class Columns:
             indicators += [column.categories is not None] * (column.n_inputs - column.has_flag)
             indicators += [True] * column.has_flag
         return np.array(indicators)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs of the network."""
+        return sum(column.n_inputs for column in self.columns)
 
     @property
     def encodes(self) -> bool:

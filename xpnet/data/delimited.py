@@ -22,7 +22,8 @@ MISSING = frozenset(
     {"", "?", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL"}
     | {"null", "None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
 )
-ROWS = 4096  # read at a time: their fields are Python strings, which take much more memory than numbers
+# Rows and fields read at a time: fields are Python strings, which take much more memory than numbers.
+ROWS, FIELDS = 4096, 1 << 21
 # In a column with at least this share of numbers, text is an error.
 NUMERIC_SHARE = 0.9
 
@@ -222,7 +223,7 @@ def _read_rows(layout: Layout, lines: "array[int]", *, skip: int) -> Iterator[li
     """Yield lists of rows, each with as many fields as the first, and add their lines to `lines`."""
     records = islice(read_records(layout), skip, None)
     width = len(layout.first)
-    while sample := list(islice(records, ROWS)):
+    while sample := list(islice(records, max(1, min(ROWS, FIELDS // width)))):
         for line, fields in sample:
             if len(fields) != width:
                 raise InputError(

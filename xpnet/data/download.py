@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Iterable
 from errno import ENOSPC
 from http.client import HTTPException
@@ -15,16 +16,19 @@ from xpnet.errors import InputError
 __all__ = ["fetch"]
 
 CHUNK = 1 << 16
-TIMEOUT = 30  # seconds without a byte
+# Seconds without a byte, and for all of a file from one mirror.
+TIMEOUT, TOTAL = 30, 1800
 
 
-def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) -> None:
+def fetch(urls: Iterable[str], sha256: str, size: int, path: Path, *, quiet: bool = False) -> None:
     """Download the file with this SHA-256 to `path`, from the first of the mirrors `urls` that has it.
 
     The bytes are written to `path` + ".part", which is renamed once the checksum is right. After an
     interruption that file is kept, and the next call downloads only the rest. If the disk is full, it is
-    removed. Progress is shown on stderr
-    unless `quiet`: as a bar on a terminal, as one line elsewhere.
+    removed. Progress is shown on stderr unless `quiet`: as a bar on a terminal, as one line elsewhere.
+
+    Args:
+        size: of the file in bytes. No mirror is read any further.
 
     Raises:
         InputError: no mirror has the file; the message says what was tried and where to put it by hand.
@@ -34,11 +38,11 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
     for url in urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            resumed = _append(url, part, quiet)
+            resumed = _append(url, part, size, quiet)
             found = _compute_sha256(part)
             if found != sha256 and resumed:
                 part.unlink()  # the earlier part may have been the wrong one: once more, from the start
-                _append(url, part, quiet)
+                _append(url, part, size, quiet)
                 found = _compute_sha256(part)
             if found == sha256:
                 os.replace(part, path)
@@ -48,7 +52,7 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
         except HTTPError as error:
             error.close()
             tried.append(f"{url}: {error}")
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a header that is no number
             if getattr(error, "errno", None) == ENOSPC:
                 part.unlink(missing_ok=True)  # a full disk must not stay full
             tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
@@ -59,11 +63,15 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
     )
 
 
-def _append(url: str, part: Path, quiet: bool) -> bool:
+def _append(url: str, part: Path, size: int, quiet: bool) -> bool:
     """Bring `part` up to the length of the file at `url`; return whether earlier bytes were kept."""
     from tqdm import tqdm
 
+    end = time.monotonic() + TOTAL
     have = part.stat().st_size if part.exists() else 0
+    if have > size:
+        part.unlink()
+        have = 0
     try:
         response = urlopen(Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=TIMEOUT)
     except HTTPError as error:
@@ -77,7 +85,9 @@ def _append(url: str, part: Path, quiet: bool) -> bool:
         got = have if resumed else 0
         length = response.headers["Content-Length"]
         total = None if length is None else got + int(length)
-        chunk = response.read(CHUNK)
+        if total is not None and total > size:
+            raise ConnectionError(f"expected {size} bytes, found {total}")
+        chunk = response.read1(CHUNK)
         if not chunk:  # before the file is touched, which may hold a good part
             raise ConnectionError("the connection ended before the first byte")
         on_terminal = sys.stderr.isatty()
@@ -91,7 +101,12 @@ def _append(url: str, part: Path, quiet: bool) -> bool:
             while chunk:
                 got += file.write(chunk)
                 bar.update(len(chunk))
-                chunk = response.read(CHUNK)
+                if got > size:
+                    file.truncate(0)
+                    raise ConnectionError(f"expected {size} bytes, found more")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"got {got} of {size} bytes in {TOTAL} seconds")
+                chunk = response.read1(CHUNK)
     if total is not None and got < total:
         raise ConnectionError(f"the connection ended after {got} of {total} bytes")
     return resumed

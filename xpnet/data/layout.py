@@ -7,11 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from xpnet.data.limits import check_file
 from xpnet.errors import InputError
 
 __all__ = ["Layout", "detect_layout", "is_number", "parse_decimal_comma", "read_records"]
 
 SAMPLE = 20  # records that decide on the separator
+BLOCK = 1 << 22  # characters read at a time
 
 
 class Layout(NamedTuple):
@@ -93,16 +95,19 @@ def read_records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 def _detect_encoding(path: str | Path) -> str:
     """Return UTF-8, UTF-16 where the file starts with its mark, or else what Excel writes: Windows-1252."""
+    check_file(path)
     try:
         with open(path, "rb") as binary:
             marked = binary.read(2) in (b"\xff\xfe", b"\xfe\xff")
         for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
             with suppress(UnicodeError), open(path, encoding=encoding, newline="") as file:
-                while text := file.read(1 << 20):
+                while text := file.read(BLOCK):
                     if "\0" in text:
                         raise InputError(
                             f"{path}: expected text, found a zero byte: save a spreadsheet as CSV (UTF-8)"
                         )
+                    if len(text) == BLOCK and "\n" not in text and "\r" not in text:
+                        raise InputError(f"{path}: expected rows, found a line of over {BLOCK:,} characters")
                 return encoding
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

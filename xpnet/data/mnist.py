@@ -1,5 +1,6 @@
 """MNIST (LeCun, Cortes and Burges, 1998) and Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017)."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,6 +38,20 @@ SHA256 = {
         "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
 }
+# Of the decompressed files, in the same order, where they are known.
+SHA256_UNZIPPED = {
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+# Bytes of the compressed files, in the same order.
+SIZES = {
+    "mnist": (9_912_422, 28_881, 1_648_877, 4_542),
+    "fashion-mnist": (26_421_880, 29_515, 4_422_102, 5_148),
+}
 CLASSES = {
     "mnist": tuple("0123456789"),
     "fashion-mnist": (
@@ -73,15 +88,18 @@ def read_mnist(
     if missing:
         from xpnet.data.download import fetch  # only here: urllib takes its time to import
 
-        for file in missing:
-            found[file] = folder / file
-            urls = [mirror + file for mirror in MIRRORS[name]]
-            fetch(urls, SHA256[name][file], folder / file, quiet=quiet)
+        for (file, sha256), size in zip(SHA256[name].items(), SIZES[name], strict=True):
+            if file in missing:
+                found[file] = folder / file
+                urls = [mirror + file for mirror in MIRRORS[name]]
+                fetch(urls, sha256, size, folder / file, quiet=quiet)
 
-    train_images, train_labels, test_images, test_labels = (path for path in found.values() if path)
+    paths = [path for path in found.values() if path]
+    train_images, train_labels, test_images, test_labels = paths
     X, y = _read_pair(train_images, train_labels)
     X_test, y_test = _read_pair(test_images, test_labels)
-    return Raw(X, y, X_test, y_test, classes=CLASSES[name])
+    notes = () if data_dir is None else _find_changes(name, paths)
+    return Raw(X, y, X_test, y_test, classes=CLASSES[name], notes=notes)
 
 
 def read_mnist_5000(data_dir: str | Path | None = None, *, quiet: bool = False) -> Raw:
@@ -116,6 +134,20 @@ def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[n
             f"{labels}: byte {8 + first}, label of picture {first}: expected 0 to 9, found {y[first]}"
         )
     return X, y
+
+
+def _find_changes(name: str, paths: list[Path]) -> tuple[str, ...]:
+    """Return a warning for each file that is not the original one."""
+    zipped = SHA256[name].values()
+    unzipped = SHA256_UNZIPPED.get(name, ("",) * len(paths))
+    notes = []
+    for path, *known in zip(paths, zipped, unzipped, strict=True):
+        expected = known[path.suffix != ".gz"]
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if expected and found != expected:
+            notes.append(f"warning: {path} is not the original file of {name}: its SHA-256 differs")
+    return tuple(notes)
 
 
 def _find_cache(name: str) -> Path:

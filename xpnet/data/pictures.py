@@ -4,11 +4,14 @@ import itertools
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.limits import check_file
 from xpnet.errors import InputError
 
 __all__ = ["SUFFIXES", "Picture", "read_picture"]
@@ -19,6 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 FAINT = 16.0  # of 255: an unsteadiness of paper that nobody sees
 EDGE = 0.15  # of the darkest ink: where a blurred stroke, or one that JPEG's ripples surround, ends
 LONGEST = 1024  # pixels a side is enough to find a digit, however large the photograph
+MOST_PIXELS = 1 << 25  # a decoded picture takes up to 30 bytes a pixel
 
 # What tells a character from several, or from noise. Of MNIST's test digits, as they are, thick, thin or
 # turned by up to 25 degrees, 0.2 to 0.3 % look like several and none like noise. Of two to five digits side
@@ -78,13 +82,21 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise InputError(f"{path}: reading pictures needs Pillow: pip install pillow") from error
+    check_file(path)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that is not used
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                image.draft(image.mode, (2 * LONGEST, 2 * LONGEST))  # a JPEG is decoded at a lower resolution
+                if math.prod(image.size) > MOST_PIXELS:
+                    raise Image.DecompressionBombError(
+                        f"expected at most {MOST_PIXELS:,}, found {image.width} x {image.height}"
+                    )
                 # A telephone's JPEG is often an MPO: the photograph, then small variants of the same.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                grey = _opaque(ImageOps.exif_transpose(image)) if frames == 1 else image
+                with _no_stderr() if image.format == "TIFF" else nullcontext():
+                    grey = _opaque(ImageOps.exif_transpose(image)) if frames == 1 else image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path}: too many pixels to be a digit; crop or shrink it first ({error})"
@@ -93,8 +105,6 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         raise InputError(
             f"{path}: not a picture; expected a PNG, JPEG, GIF, BMP, TIFF or WebP file"
         ) from error
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except Exception as error:  # A damaged file makes Pillow's decoders raise almost anything.
         raise InputError(
             f"{path}: cannot read it as a picture; is it damaged or truncated? ({error})"
@@ -103,6 +113,23 @@ def _grey(path: str | os.PathLike[str]) -> NDArray[np.float64]:
         raise InputError(f"{path}: expected one picture, got {frames} frames; save one of them by itself")
     grey.thumbnail((LONGEST, LONGEST))
     return np.asarray(grey, dtype=np.float64)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Discard what libtiff itself writes to stderr about a damaged file. Pillow raises an error, too."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _opaque(image: Any) -> Any:

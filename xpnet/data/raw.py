@@ -1,5 +1,6 @@
 """What every reader returns, and the checks for data from any file."""
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,3 +88,15 @@ def _check_part(name: str, X_name: str, X: NDArray[Any], y_name: str, y: NDArray
         raise InputError(f"{name}: {y_name}: expected numbers or text (str), found values of type {y.dtype}")
     if y.dtype.kind != "U":
         check_numbers(f"{name}: {y_name}", y)
+    else:
+        _check_text(f"{name}: {y_name}", y)
+
+
+def _check_text(name: str, values: NDArray[Any]) -> None:
+    """Raise InputError unless all values are text: code points of Unicode without surrogates."""
+    length = values.dtype.itemsize // 4
+    codes = values.astype(values.dtype.newbyteorder("=")).reshape(-1).view(np.uint32).reshape(-1, length)
+    is_surrogate = (codes >= 0xD800) & (codes < 0xE000)
+    wrong = np.flatnonzero((is_surrogate | (codes > sys.maxunicode)).any(axis=1))
+    if len(wrong):
+        raise InputError(f"{name}: row {wrong[0]} (counted from 0): expected text, found other bytes")

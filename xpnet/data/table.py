@@ -11,7 +11,7 @@ from xpnet.data.columns import Column, Columns
 from xpnet.data.delimited import Table, read_table
 from xpnet.data.layout import Layout, detect_layout, is_number
 from xpnet.data.loading import TEXT_FILES
-from xpnet.data.npz import read_arrays
+from xpnet.data.npz import join_names, read_arrays
 from xpnet.data.raw import Raw, check_numbers
 from xpnet.errors import InputError, choose, format_count
 
@@ -129,10 +129,13 @@ def _read_text_rows(path: str | Path, columns: Columns) -> tuple[NDArray[np.floa
 def _read_array_rows(
     path: str | Path, n_features: int, columns: Columns | None
 ) -> tuple[NDArray[Any], list[str]]:
-    arrays = read_arrays(path)
-    if "X" not in arrays and len(arrays) != 1:
-        raise InputError(f"{path}: expected an array X or a single one, found {', '.join(arrays) or 'none'}")
-    X = arrays["X"] if "X" in arrays else next(iter(arrays.values()))
+
+    def choose(names: list[str]) -> list[str]:
+        if "X" not in names and len(names) != 1:
+            raise InputError(f"{path}: expected an array X or a single one, found {join_names(names)}")
+        return ["X"] if "X" in names else names
+
+    (X,) = read_arrays(path, choose).values()
     width = n_features if columns is None else columns.width - 1
     if X.shape == (width,):
         X = X[np.newaxis]

@@ -16,9 +16,10 @@ from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
 from xpnet.estimator.inputs import is_on_host, is_text
 
-__all__ = ["MULTILABEL", "Labels", "flatten"]
+__all__ = ["KINDS", "MULTILABEL", "Labels", "flatten"]
 
 MULTILABEL = "multilabel-indicator"
+KINDS = ("binary", "multiclass", MULTILABEL)
 
 
 @dataclass(frozen=True, eq=False)

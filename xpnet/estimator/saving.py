@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from xpnet.backends import to_host
-from xpnet.errors import InputError
-from xpnet.estimator.labels import Labels
+from xpnet.data.schema import check_table
+from xpnet.errors import InputError, choose
+from xpnet.estimator.labels import KINDS, Labels
 from xpnet.estimator.objective import find_loss
 from xpnet.estimator.scaling import Run
 from xpnet.maths.mlp import MLP
@@ -19,12 +20,15 @@ from xpnet.training.model import Model, load_model
 
 __all__ = ["PLAIN_ATTRIBUTES", "extract_model", "load_estimator"]
 
-# Fitted attributes that are JSON-serializable.
-PLAIN_ATTRIBUTES = (
-    *("n_features_in_", "n_outputs_", "n_layers_", "out_activation_", "n_iter_", "t_", "loss_", "best_loss_"),
-    *("loss_curve_", "validation_scores_", "validation_loss_curve_", "best_validation_score_"),
-    "_no_improvement_count",
-)
+# Fitted attributes that are JSON-serializable, with their types.
+PLAIN_ATTRIBUTES: dict[str, Any] = {
+    **dict.fromkeys(
+        ("n_features_in_", "n_outputs_", "n_layers_", "n_iter_", "t_", "_no_improvement_count"), int
+    ),
+    **dict.fromkeys(("loss_", "best_loss_", "best_validation_score_"), float | None),
+    **dict.fromkeys(("loss_curve_", "validation_scores_", "validation_loss_curve_"), list[float] | None),
+    "out_activation_": str,
+}
 
 
 def extract_model(estimator: Any) -> Model:
@@ -78,8 +82,12 @@ def load_estimator(path: Path, cls: type) -> Any:
     if model.unfinished is not None:
         done, planned = model.unfinished
         warnings.warn(f"{path}: the run is unfinished, {done:,} of {planned:,} epochs", stacklevel=3)
-    estimator = cls(**{name: _decode(value) for name, value in about["parameters"].items()})
-    estimator._random_state = check_random_state(estimator.random_state)
+    try:
+        _check_fitted(about["fitted"], model)
+        estimator = cls(**{name: _decode(value) for name, value in about["parameters"].items()})
+        estimator._random_state = check_random_state(estimator.random_state)
+    except (LookupError, TypeError, ValueError) as error:  # of parameters that the class does not have
+        raise InputError(f"{path}: expected a description of {cls.__name__}, found: {error}") from None
     layers = cast(Any, model.mlp.layout).split(model.theta, xp=np)
     estimator.coefs_, estimator.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
     fitted = dict(about["fitted"])
@@ -95,6 +103,25 @@ def load_estimator(path: Path, cls: type) -> Any:
     if model.scaling is not None:
         estimator._run = Run(model.scaling, model.target_scaling, model.picture, model.columns)
     return estimator
+
+
+def _check_fitted(fitted: dict[str, Any], model: Model) -> None:
+    """Raise InputError unless the fitted attributes have the right types and fit the network."""
+    labels = {"_target_kind": str, "_sparse_target": bool} if model.classes is not None else {}
+    counts = {
+        "n_features_in_": model.mlp.sizes[0],
+        "n_outputs_": model.mlp.sizes[-1],
+        "n_layers_": len(model.mlp.sizes),
+    }
+    check_table(fitted, PLAIN_ATTRIBUTES | labels, required=(*counts, *labels))
+    for name, expected in counts.items():
+        if fitted[name] != expected:
+            raise InputError(f"{name}: expected {expected}, found {fitted[name]}")
+    if labels:
+        kind = choose("kind of target", fitted["_target_kind"], KINDS)
+        n_outputs = Labels(kind, model.classes).n_outputs
+        if n_outputs != model.mlp.sizes[-1]:
+            raise InputError(f"expected {n_outputs} outputs for {kind} labels, found {model.mlp.sizes[-1]}")
 
 
 def _describe_run(model: Model) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Checkpoints: a run that is resumed from one continues bit for bit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet.backends import Backend
-from xpnet.training.files import read, write
+from xpnet.backends import DTYPES, Backend
+from xpnet.data.schema import check_table
+from xpnet.errors import InputError
+from xpnet.training.files import Tensors, read, write
 from xpnet.training.loop import Best, TrainState, explain_divergence
 
 __all__ = ["load_state", "read_about", "save_state"]
@@ -42,16 +45,20 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
 
     Raises:
         InputError: if the file does not exist, is truncated, was modified after it was written, or has
-            another format or format version.
+            another format or format version, or if its arrays and numbers do not fit together.
     """
     _, _, tensors, about = read(path, _READABLE)
+    try:
+        _check(tensors, about)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     progress = about.pop("progress")
     best = None
     if "best.theta" in tensors:
         best = Best(
             backend.asarray(tensors["best.theta"]), progress.pop("best_loss"), progress.pop("best_epoch")
         )
-    n_moments = sum(name.startswith("moments.") for name in tensors)
+    n_moments = len(_find_moments(tensors))
     moments = tuple(backend.asarray(tensors[f"moments.{i}"]) for i in range(n_moments))
     state = TrainState(
         backend.asarray(tensors["theta"]), moments, backend.asarray(tensors["loss"]), best=best, **progress
@@ -62,3 +69,40 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
 def read_about(path: Path) -> dict[str, Any]:
     """Return the `about` of a checkpoint. Raises as `load_state`."""
     return read(path, _READABLE).about
+
+
+def _check(tensors: Tensors, about: dict[str, Any]) -> None:
+    """Raise InputError unless the arrays of a checkpoint fit together, and its counters are valid."""
+    check_table(about, {**dict.fromkeys(about, object), "progress": dict}, required=["progress"])
+    progress = about["progress"]
+    keeps_best = "best.theta" in tensors
+    best = ["best_loss", "best_epoch"] if keeps_best else []
+    counts = ["step", "epoch", "batch", *best[1:]]
+    numbers = ["learning_rate", "seconds", *best[:1]]
+    hints = dict.fromkeys(counts, int) | dict.fromkeys(numbers, float)
+    check_table(progress, hints, required=hints)
+    for name in counts:
+        if progress[name] < 0:
+            raise InputError(f"{name}: expected a number of at least 0, found {progress[name]}")
+    for name in numbers:
+        if not math.isfinite(progress[name]):
+            raise InputError(f"{name}: expected a finite number, found {progress[name]}")
+    moments = _find_moments(tensors)
+    vectors = ["theta", *moments, *(["best.theta"] if keeps_best else [])]
+    if moments != [f"moments.{i}" for i in range(len(moments))] or {*tensors} != {*vectors, "loss"}:
+        found = ", ".join(sorted(tensors)[:8])
+        raise InputError(f"expected arrays theta, loss, moments.0, moments.1 ..., found {found}")
+    theta = tensors["theta"]
+    for name, tensor in tensors.items():
+        shape = () if name == "loss" else (theta.size,)
+        if tensor.shape != shape or tensor.dtype != theta.dtype or tensor.dtype.name not in DTYPES:
+            raise InputError(
+                f"{name}: expected shape {shape} of {' or '.join(DTYPES)}, like theta, "
+                f"found {tensor.shape} of {tensor.dtype}"
+            )
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{name}: expected finite numbers")
+
+
+def _find_moments(tensors: Tensors) -> list[str]:
+    return sorted(name for name in tensors if name.startswith("moments."))

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.limits import check_file
 from xpnet.errors import InputError
 
 __all__ = ["Contents", "Tensors", "read", "remove_parts", "replace_file", "replacing", "write"]
@@ -91,12 +92,11 @@ def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:
 
     Raises:
         InputError: if the file does not exist, is truncated, was modified after it was written, or has
-            another kind or version.
+            another kind or version, or if its description is not JSON.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -111,7 +111,9 @@ def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:
                     "use the version of xpnet that wrote it, or train again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, TypeError) as error:  # TypeError: a dtype that NumPy does not have
+    except (SafetensorError, OSError, TypeError, ValueError) as error:  # also: a dtype that NumPy lacks
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path}: not a complete safetensors file (truncated, or another format): {error}"
         ) from None
@@ -119,7 +121,14 @@ def read(path: Path, versions: Mapping[str, tuple[str, ...]]) -> Contents:
         raise InputError(
             f"{path}: the SHA-256 hash does not match: the file was modified after it was written"
         )
-    return Contents(kind, version, tensors, json.loads(header["about"]))
+    try:
+        about = json.loads(header["about"])
+        json.dumps(about, ensure_ascii=False).encode()  # JSON can spell text that is not Unicode
+    except (KeyError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: expected a description in JSON, found {error}") from None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: expected a description with keys, found a {type(about).__name__}")
+    return Contents(kind, version, tensors, about)
 
 
 def _compute_digest(tensors: Tensors, header: dict[str, str]) -> str:

@@ -11,6 +11,7 @@ test_accuracy = { article = 0.9688, at_least = 0.9688 }      # or near = ..., wi
 
 import os
 import tomllib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,13 +19,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from xpnet.command.formats import format_percent
-from xpnet.command.options import NEUTRAL, Options, check_types, override, update_names
+from xpnet.command.options import NEUTRAL, Options, override, update_names
 from xpnet.data.loading import NAMES
+from xpnet.data.schema import check_table
 from xpnet.errors import InputError, choose
 from xpnet.maths.losses import LOSSES
 
 __all__ = ["Expected", "Printed", "Recipe", "format_result", "load_recipe", "recipe_names"]
 
+MOST_DECIMALS = 17  # a float64 has no more
 _FIGURES = [
     f"{part}_{figure}" for part in ("train", "validation", "test") for figure in ("loss", "accuracy", "r2")
 ]
@@ -137,7 +140,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     place = name_or_file
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also a number of too many digits, or deep nesting
+    except (ValueError, RecursionError) as error:  # of the text, of TOML, or of a number of 5,000 digits
         raise InputError(f"{place}: not a TOML file: {error}") from None
     except OSError as error:
         raise InputError(f"{place}: cannot be read: {error.strerror}") from None
@@ -173,30 +176,28 @@ def _get_folder() -> Traversable:
 def _read_printed(place: str, table: dict[str, Any] | None) -> Printed | None:
     if table is None:
         return None
-    _check(place, table, {"every": int, "decimals": int, "lines": list[list[float]]}, required=True)
-    if (
-        table["every"] < 1
-        or not 0 <= table["decimals"] <= 20
-        or any(len(line) != 2 for line in table["lines"])
-    ):
+    hints = {"every": int, "decimals": int, "lines": list[list[float]]}
+    _check(place, table, hints, required=hints)
+    is_positive = table["every"] >= 1 and 0 <= table["decimals"] <= MOST_DECIMALS
+    if not is_positive or any(len(line) != 2 for line in table["lines"]):
         raise InputError(
-            f"{place}: expected every of at least 1, decimals of 0 to 20, "
+            f"{place}: expected every of at least 1, decimals from 0 to {MOST_DECIMALS}, "
             "and a cost and an accuracy in each line"
         )
     return Printed(**table)
 
 
 def _read_expected(place: str, table: dict[str, Any]) -> Expected:
-    _check(place, table, get_type_hints(Expected))
-    if "article" not in table:
-        raise InputError(f"{place}: the key article is missing")
+    _check(place, table, get_type_hints(Expected), required=["article"])
     if "within" in table and "near" not in table:
         raise InputError(f"{place}: within belongs to near, which is missing")
     return Expected(**table)
 
 
-def _check(place: str, table: dict[str, Any], hints: dict[str, Any], *, required: bool = False) -> None:
+def _check(
+    place: str, table: dict[str, Any], hints: dict[str, Any], *, required: Collection[str] = ()
+) -> None:
     try:
-        check_types(table, hints, required=required)
+        check_table(table, hints, required=required)
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
