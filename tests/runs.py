@@ -58,8 +58,14 @@ def checkpoint(folder):
 
 
 def bits(folder, name="model.safetensors"):
-    """The tensors of a file, bit for bit. Not its bytes: safetensors shuffles what stands in the header."""
-    return {name: (x.dtype, x.shape, x.tobytes()) for name, x in load_file(folder / name).items()}
+    """The tensors of a file, bit for bit, without the history, which contains times.
+
+    Not the bytes of the file: safetensors shuffles what stands in the header.
+    """
+    tensors = load_file(folder / name)
+    return {
+        name: (x.dtype, x.shape, x.tobytes()) for name, x in tensors.items() if not name.startswith("files.")
+    }
 
 
 def history(folder):

@@ -27,6 +27,7 @@ from runs import (
 
 from xpnet.command.cli import main
 from xpnet.command.progress import Progress
+from xpnet.training.files import read, write
 from xpnet.training.model import load_model
 
 # 36 training rows, one a step: an epoch ends every few milliseconds.
@@ -254,6 +255,25 @@ def test_the_history_is_that_of_the_checkpoint(train, tmp_path, change):
         path.write_text(change(path.read_text()))
     train("--resume short --epochs 4")
     assert_same_run(tmp_path / "short", tmp_path / "long")
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"epoch": 1}\n', b'{"epoch": 1}\n{"epoch": "2"}\n', b"[[["])
+def test_a_checkpoint_without_its_history_is_refused(train, tmp_path, capsys, content):
+    train("--data data.npz --epochs 2 --out run")
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    kind, version, tensors, about = read(path, {"xpnet checkpoint": ("1",)})
+    del tensors["files.history.jsonl"]
+    if content is not None:
+        tensors["files.history.jsonl"] = np.frombuffer(content, np.uint8)
+    write(path, kind, version, tensors, about)
+    before = contents(tmp_path / "run")
+    assert main(words("--resume run --epochs 4")) == 2
+    assert "does not contain the history of its epochs" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # Stopped from outside, at any moment

@@ -100,14 +100,14 @@ def test_a_device_without_values(ground, capsys, command, device):
     [
         (f"[options]\nhidden = {'[' * 5000}{']' * 5000}", "not a TOML file"),
         (f"[options]\nepochs = {'9' * 5000}", "not a TOML file"),
-        (f"[options]\nepochs = {DIGITS}", "--epochs: expected"),
+        (f"[options]\nepochs = {DIGITS}", "epochs: expected a whole number"),
         (f"[options]\nlr = {DIGITS}", "lr: expected a number"),
         ("[options]\nschedule = 'step'\ndrop_after = [-5]", "--drop-after: expected at least 0, got -5"),
         ("[options]\nhidden = [-5]", "expected"),
         ("[options]\nout = ''", "--out: expected a path, got ''"),
         ('[options]\ndata = "a\\u0000b.npz"', "--data: expected a path"),
         (f"[expected]\ntest_accuracy = {{ article = {DIGITS} }}", "article: expected a number"),
-        ("[printed]\nevery = 1\ndecimals = 1000000000\nlines = [[1, 2]]", "decimals of 0 to 20"),
+        ("[printed]\nevery = 1\ndecimals = 1000000000\nlines = [[1, 2]]", "decimals from 0 to 17"),
     ],
 )
 def test_a_recipe(ground, capsys, toml, message):

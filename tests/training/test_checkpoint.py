@@ -206,9 +206,17 @@ def test_a_model_of_version_1_is_read(path, kind):
 
 def test_a_checkpoint_of_an_earlier_version_continues_but_does_not_predict(path):
     save_state(path, a_state(), ABOUT, backend=resolve("cpu"))
-    with pytest.raises(InputError, match=rf"{path.name}: .*Finish the run first: xpnet train --resume"):
+    with pytest.raises(InputError, match=rf"{path.name}: .*Finish the run with that version: xpnet train"):
         load_model(path)
     assert load_state(path, backend=resolve("cpu"))[1] == ABOUT
+
+
+def test_a_checkpoint_keeps_files(path):
+    about = ABOUT | {
+        "files": {"history.jsonl": b'{"epoch": 1}\n', "printed.jsonl": b"", "any": bytes(range(256))}
+    }
+    save_state(path, a_state(), about, backend=resolve("cpu"))
+    assert load_state(path, backend=resolve("cpu"))[1] == about
 
 
 # A folder
@@ -473,8 +481,9 @@ def test_a_file_that_is_none_is_refused(path, content):
 
 
 def test_no_file_and_an_empty_folder_are_refused(tmp_path):
-    for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(InputError, match=f"{path.name}: no such file"):
-            load_model(path)
+    with pytest.raises(InputError, match="nowhere: no such file"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=f"{tmp_path.name}: no model in this folder: .* start it again"):
+        load_model(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: no such file"):
         load_state(tmp_path / "checkpoint.safetensors", backend=resolve("cpu"))

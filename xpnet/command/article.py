@@ -25,17 +25,12 @@ class Article:
     The records are kept in `printed.jsonl` in the run's folder, and in its checkpoint.
 
     Args:
-        records: those of the checkpoint of a resumed run.
+        content: of that file, from the checkpoint of a resumed run.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, records: list[dict[str, float]]) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, content: bytes) -> None:
         self.recipe, self.printed = recipe, recipe.printed
-        self.lines = None if self.printed is None else History(folder / "printed.jsonl", records)
-
-    @property
-    def records(self) -> list[dict[str, float]]:
-        """The lines recorded so far."""
-        return [] if self.lines is None else self.lines.records
+        self.lines = None if self.printed is None else History(folder / "printed.jsonl", content)
 
     def record(self, state: TrainState, mlp: MLP, parts: Parts, backend: Backend) -> None:
         """Record the line before the next step, if the article prints one there."""
@@ -51,7 +46,7 @@ class Article:
         """Print the table "article / here" (quiet: only the differences); return whether they agree."""
         if self.printed is None and not self.recipe.expected:  # a recipe from no article
             return True
-        table, agrees = compare(self.recipe, self.records, metrics)
+        table, agrees = compare(self.recipe, [] if self.lines is None else self.lines.records, metrics)
         if not quiet:
             print(f"\n{table}")
         elif not agrees:

@@ -40,26 +40,25 @@ MOST_CLASSES = 20
 
 
 class History:
-    """Records in a file, one JSON object per line. The file starts with those given.
+    """Records in a file, one JSON object per line.
 
-    A checkpoint keeps the records, too: a file that was left longer, shorter or damaged is written anew.
+    The file is written anew with `content`, which a checkpoint keeps, whatever a stopped run left there.
     """
 
-    def __init__(self, path: Path, records: list[dict[str, float]]) -> None:
-        self.path, self.records = path, list(records)
-        replace_file(path, b"".join(map(_to_line, records)))
+    def __init__(self, path: Path, content: bytes = b"") -> None:
+        self.path, self.content = path, bytearray(content)
+        self.records: list[dict[str, float]] = [json.loads(line) for line in content.splitlines()]
+        replace_file(path, content)
 
     def append(self, record: dict[str, float]) -> None:
         """Add a record, and write it to the disk."""
+        line = json.dumps(record).encode() + b"\n"
         self.records.append(record)
+        self.content += line
         with open(self.path, "ab") as file:
-            file.write(_to_line(record))
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _to_line(record: dict[str, float]) -> bytes:
-    return json.dumps(record).encode() + b"\n"
 
 
 def introduce(

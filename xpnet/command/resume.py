@@ -1,9 +1,10 @@
 """Resuming a run: its options, whether it is still the same, whether it is finished."""
 
+import itertools
 import json
 import shlex
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,13 @@ from xpnet.training.checkpoint import read_about
 from xpnet.training.validation import is_out_of_patience
 
 __all__ = [
+    "check_history",
     "check_same",
     "check_state",
     "find_run",
     "format_resume",
     "is_finished",
     "print_finished",
-    "read_records",
     "read_run",
 ]
 
@@ -65,29 +66,20 @@ def read_run(folder: Path, given: dict[str, Any]) -> tuple[Options, str | None]:
     return options.override(given), about.get("recipe")
 
 
-def read_records(saved: dict[str, Any], state: TrainState) -> tuple[list[Any], list[Any]]:
-    """Return the records of the epochs, and the lines of the article, that a checkpoint contains.
-
-    Raises:
-        InputError: it does not contain a record of each epoch that it is after.
-    """
-    history, printed = (
-        saved[name] if _is_table(saved.get(name)) else None for name in ("history", "printed")
-    )
-    epochs = [*range(1, state.epoch + 1)]
-    if history is None or printed is None or [record.get("epoch") for record in history] != epochs:
+def check_history(files: dict[str, bytes], state: TrainState) -> None:
+    """Raise InputError unless the history in a checkpoint has a record of each epoch."""
+    try:
+        tables = {name: [*map(json.loads, content.splitlines())] for name, content in files.items()}
+        for record in itertools.chain(*tables.values()):
+            check_table(record, dict.fromkeys(record, float))
+        is_whole = [record["epoch"] for record in tables["history.jsonl"]] == [*range(1, state.epoch + 1)]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        is_whole = False
+    if not is_whole:
         raise InputError(
             "--resume: the checkpoint does not contain the history of its epochs. "
             "Resume it with the version of xpnet that wrote it, or train again"
         )
-    return history, printed
-
-
-def _is_table(records: Any) -> TypeGuard[list[dict[str, float]]]:
-    return isinstance(records, list) and all(
-        isinstance(record, dict) and all(isinstance(value, int | float) for value in record.values())
-        for record in records
-    )
 
 
 def is_finished(folder: Path, state: TrainState, options: Options) -> bool:

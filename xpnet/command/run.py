@@ -29,12 +29,12 @@ from xpnet.command.progress import Progress
 from xpnet.command.recipes import Recipe
 from xpnet.command.report import History, introduce, make_model, write_results
 from xpnet.command.resume import (
+    check_history,
     check_same,
     check_state,
     format_resume,
     is_finished,
     print_finished,
-    read_records,
 )
 from xpnet.data.batches import shuffle
 from xpnet.data.dataset import Dataset
@@ -98,7 +98,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     optimizer = options.make_optimizer()
     n_batches = -(-kept.size // (options.batch_size or kept.size))
     schedule = options.make_schedule(options.epochs * n_batches)
-    about = {
+    about: dict[str, Any] = {
         "options": asdict(options) | {"out": None},
         "data_sha256": hash_data(dataset),
         "sizes": list(mlp.sizes),
@@ -108,7 +108,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
     free = backend.count_free_bytes()
     try:
         parts = place_data(dataset, kept, held, mlp, backend)
-        earlier, printed = list[Any](), list[Any]()
+        files: dict[str, bytes] = {}
         if resume is None:  # before there is a folder
             state = start(mlp.init(options.seed, options.init), optimizer, backend=backend)
         with _hold_folder(options, resume, dataset.name) as folder:
@@ -120,18 +120,21 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                     if not options.quiet:
                         print_finished(folder, state, options)
                     return True
-                earlier, printed = read_records(saved, state)
+                files = saved.get("files", {})
+                check_history(files, state)
                 # Until the run ends, its checkpoint predicts.
                 (folder / "model.safetensors").unlink(missing_ok=True)
             about["model"] = describe(make_model(dataset, mlp, backend.to_numpy(state.theta), parts))
-            history = History(folder / "history.jsonl", earlier)
-            article = Article(recipe, folder, printed) if recipe else None
+            history = History(folder / "history.jsonl", files.get("history.jsonl", b""))
+            article = Article(recipe, folder, files.get("printed.jsonl", b"")) if recipe else None
             score = "accuracy" if mlp.classifies else "r2"
             introduce(options, mlp, dataset, parts, backend, notices)
 
             def save() -> None:
-                records = {"history": history.records, "printed": article.records if article else []}
-                save_state(folder / "checkpoint.safetensors", state, about | records, backend=backend)
+                about["files"] = {"history.jsonl": history.content}
+                if article and article.lines:
+                    about["files"]["printed.jsonl"] = article.lines.content
+                save_state(folder / "checkpoint.safetensors", state, about, backend=backend)
 
             if article:
                 article.record(state, mlp, parts, backend)

@@ -14,6 +14,7 @@ from xpnet.training.loop import Best, TrainState, explain_divergence
 
 __all__ = ["load_state", "read_about", "save_state"]
 
+_FILE = "files."  # before the name of an array that contains the bytes of a file
 _READABLE = {"xpnet checkpoint": ("1",)}
 
 
@@ -23,7 +24,7 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
     Args:
         about: further information for resuming the run, JSON-serializable. `about["model"]` is what
             `model.describe` returns, so that the checkpoint can predict. `about["options"]` has at least the
-            planned `epochs`.
+            planned `epochs`. `about["files"]` contains other files of the run: bytes by name.
 
     Raises:
         DivergenceError: if the parameters are not finite. An existing file is then left unchanged.
@@ -32,6 +33,9 @@ def save_state(path: Path, state: TrainState, about: dict[str, Any], *, backend:
     tensors |= {f"moments.{i}": backend.to_numpy(m) for i, m in enumerate(state.moments)}
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise explain_divergence(state, "the parameters are no longer finite", state.epoch + 1)
+    about = dict(about)
+    for name, content in about.pop("files", {}).items():
+        tensors[_FILE + name] = np.frombuffer(content, np.uint8)
     progress: dict[str, Any] = {"step": state.step, "epoch": state.epoch, "batch": state.batch}
     progress |= {"learning_rate": state.learning_rate, "seconds": state.seconds}
     if state.best is not None:
@@ -48,6 +52,9 @@ def load_state(path: Path, *, backend: Backend) -> tuple[TrainState, dict[str, A
             another format or format version, or if its arrays and numbers do not fit together.
     """
     _, _, tensors, about = read(path, _READABLE)
+    files = {name: tensors.pop(name) for name in [*tensors] if name.startswith(_FILE)}
+    if files:
+        about["files"] = {name.removeprefix(_FILE): content.tobytes() for name, content in files.items()}
     try:
         _check(tensors, about)
     except InputError as error:

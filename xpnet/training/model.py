@@ -96,7 +96,7 @@ def load_model(path: Path) -> Model:
     if contents.kind == "xpnet checkpoint" and "model" not in contents.about:
         raise InputError(
             f"{path}: this checkpoint was written by an earlier version of xpnet and cannot predict. "
-            f"Finish the run first: xpnet train --resume {path.parent}"
+            f"Finish the run with that version: xpnet train --resume {path.parent}"
         )
     try:
         return _restore(contents)
