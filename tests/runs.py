@@ -148,7 +148,7 @@ class Forks:
     """
 
     def __init__(self, folder):
-        self.folder = folder
+        self.folder, self.started = folder, set()
         self.server = subprocess.Popen(
             [sys.executable, "-c", "import runs; runs.serve()"],
             cwd=folder,
@@ -167,15 +167,20 @@ class Forks:
         return self
 
     def __exit__(self, *_):
+        for process in self.started:  # those that a failed test has not waited for
+            os.kill(process, signal.SIGKILL)
         self.server.communicate(timeout=HANGS)
 
     def start(self, options, *, call=0):
         """Start training and return its process id. It kills itself at the `call`-th change of a file."""
-        return self._ask([words(options), call])
+        process = self._ask([words(options), call])
+        self.started.add(process)
+        return process
 
     def wait(self, process):
         """Wait until the process has ended."""
         status = self._ask(process)
+        self.started.remove(process)
         errors = self.folder / f"errors-{process}"
         err = errors.read_text(encoding="utf-8")
         errors.unlink()
