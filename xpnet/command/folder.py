@@ -107,10 +107,29 @@ def _acquire(path: Path) -> int:
 
 
 def _read_owner(file: int) -> str:
-    """Return the process id in a lock file. It is written a moment after the lock is taken."""
-    for _ in range(20):
+    """Return the process id in a lock file.
+
+    It is written a moment after the lock is taken. Until then the file is empty, or has that of a process
+    that was killed.
+    """
+    owner = ""
+    for _ in range(50):
         os.lseek(file, 0, os.SEEK_SET)
-        if owner := os.read(file, 20).decode(errors="replace").strip():
-            return owner
+        owner = os.read(file, 20).decode(errors="replace").strip()
+        if _is_running(owner):
+            break
         time.sleep(0.01)
-    return "of another command"
+    return owner or "of another command"
+
+
+def _is_running(process: str) -> bool:
+    if not process.isdecimal():
+        return False
+    if sys.platform != "win32":  # there os.kill would end it
+        try:
+            os.kill(int(process), 0)
+        except (OverflowError, ProcessLookupError):
+            return False
+        except PermissionError:  # of another user
+            pass
+    return True
