@@ -1,6 +1,7 @@
 """The command line: `xpnet train`, `xpnet predict`, `xpnet export`, `xpnet info`.
 
-Exit status: 0 done; 1 the run or a file failed; 2 unusable arguments or data; 130 stopped by Ctrl-C.
+Exit status: 0 done; 1 the run or a file failed, or the output cannot be written; 2 unusable arguments, data
+or paths; 130 stopped by Ctrl-C.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def _acquire(path: Path) -> int:
                     file=sys.stderr,
                 )
             # Its former owner may have removed the file after it was opened here.
-            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+            if _has_name(file, path):
                 os.ftruncate(file, 0)
                 os.write(file, f"{os.getpid()}\n".encode())
                 return file
@@ -104,6 +104,13 @@ def _acquire(path: Path) -> int:
             os.close(file)
             raise
         os.close(file)
+
+
+def _has_name(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read_owner(file: int) -> str:

@@ -1,7 +1,8 @@
 """One training run: from options to a folder with the model, its history and its metrics.
 
 A run folder holds `model.safetensors`, `history.jsonl` (a record per epoch), `metrics.json`,
-`checkpoint.safetensors` for `--resume`, and pictures if matplotlib is installed.
+`checkpoint.safetensors` for `--resume`, and pictures if matplotlib is installed. While a process trains the
+run, `run.lock` contains its process id.
 """
 
 import contextlib
