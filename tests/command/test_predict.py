@@ -488,6 +488,28 @@ def test_an_output_that_cannot_be_written_is_said(predict, digits):
     assert "no/such/folder.txt" in err
 
 
+def test_an_interrupted_command_leaves_the_output_of_before(predict, digits, monkeypatch):
+    Path("out.txt").write_text("before")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnet.command.predict.predict", stop)
+    assert predict("digits", "rows.npy", "--output", "out.txt")[0] == 130
+    assert Path("out.txt").read_text() == "before"
+    assert not list(Path().glob(".*.part"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_an_output_may_be_a_link_or_a_device(predict, digits):
+    Path("link.txt").symlink_to("out.txt")
+    for output in ("link.txt", os.devnull):
+        assert predict("digits", "rows.npy", "--output", output) == (0, "", "")
+    assert Path("link.txt").is_symlink()
+    assert Path("out.txt").read_text().count("\n") == len(digits)
+    assert not Path(os.devnull).is_file()
+
+
 # Folders
 
 

@@ -257,6 +257,18 @@ def test_the_history_is_that_of_the_checkpoint(train, tmp_path, change):
     assert_same_run(tmp_path / "short", tmp_path / "long")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such links")
+def test_links_in_the_folder_of_a_run_are_not_followed(train, tmp_path):
+    train("--data data.npz --epochs 1 --out run")
+    for name in ("history.jsonl", "checkpoint.safetensors", "metrics.json", "model.safetensors"):
+        (tmp_path / "run" / name).rename(tmp_path / name)
+        (tmp_path / "run" / name).symlink_to(tmp_path / name)
+    before = contents(tmp_path)
+    train("--resume run --epochs 2")
+    assert contents(tmp_path) == before
+    assert not any(path.is_symlink() for path in (tmp_path / "run").iterdir())
+
+
 @pytest.mark.parametrize("content", [None, b"", b'{"epoch": 1}\n', b'{"epoch": 1}\n{"epoch": "2"}\n', b"[[["])
 def test_a_checkpoint_without_its_history_is_refused(train, tmp_path, capsys, content):
     train("--data data.npz --epochs 2 --out run")
@@ -273,7 +285,7 @@ def test_a_checkpoint_without_its_history_is_refused(train, tmp_path, capsys, co
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 # Stopped from outside, at any moment
