@@ -351,6 +351,7 @@ def test_second_mirror_after_a_wrong_length(server, length):
 
 def test_a_mirror_that_takes_too_long(server, monkeypatch):
     monkeypatch.setattr(download, "TOTAL", -1)
+    monkeypatch.setattr(download, "CHUNK", 100)
     assert "in -1 seconds" in refusal(load, "mnist")
 
 

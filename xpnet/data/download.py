@@ -102,7 +102,7 @@ def _append(url: str, part: Path, size: int, quiet: bool) -> bool:
                 if got > size:
                     file.truncate(0)
                     raise ConnectionError(f"expected {size} bytes, found more")
-                if time.monotonic() > end:
+                if got < size and time.monotonic() > end:
                     raise TimeoutError(f"got {got} of {size} bytes in {TOTAL} seconds")
                 chunk = response.read1(CHUNK)
     if total is not None and got < total:
