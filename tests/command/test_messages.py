@@ -1,5 +1,8 @@
 """What the command line says: the nearest valid name, one usage line, information, counts and times."""
 
+import csv
+import io
+import json
 import logging
 import re
 import time
@@ -319,3 +322,62 @@ def test_an_option_in_front_of_its_command(capsys):
         main(["--quiet", "train"])
     assert ended.value.code == 2
     assert re.match(r"error: --quiet belongs after the command: .* train --quiet\n", capsys.readouterr().err)
+
+
+# Text from files
+
+
+HOSTILE = "\x1b[2Jred\x9b31m\u202e\r\x00"
+
+
+def test_control_characters_of_files_do_not_reach_the_terminal(here, capsys):
+    names = [HOSTILE.replace("\x00", "") + "a", "b"]
+    y = np.array(names)[np.arange(40) % 2]
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    np.savez(here / "it.npz", X=X, y=y)
+    np.savez(here / "other.npz", **{f"{HOSTILE[:4]}q": X, "y": y})
+    np.save(here / "rows.npy", X[:3])
+    (here / "it.toml").write_text(
+        f"title = {json.dumps(HOSTILE)}\nnote = {json.dumps(HOSTILE)}\n"
+        '[options]\ndata = "it.npz"\nepochs = 1\n[expected]\ntest_accuracy = { article = 0.5 }\n'
+    )
+    commands = [
+        "train --recipe it.toml --out run",
+        "predict run rows.npy",
+        "predict run rows.npy --json",
+        "train --data other.npz",
+        "predict run other.npz",
+        f"predict run {HOSTILE[:9]}.npy",
+    ]
+    for command in commands:
+        main(
+            [
+                *command.replace("predict", "predict --top 2").split(" "),
+                *(["--device", "cpu"] if "train" in command else []),
+            ]
+        )
+        shown = "".join(capsys.readouterr())
+        assert "\\u001b[2J" in shown
+        assert not set(HOSTILE[0] + HOSTILE[7:8] + HOSTILE[11:]) & set(shown), command
+        if "--json" in command:
+            assert json.loads(shown.splitlines()[0])["classes"][0]["class"] in names
+
+
+def test_a_table_for_a_program_has_the_names_as_they_are(here, capsys):
+    names = ["\x1b[2Ja", "b"]
+    np.savez(here / "it.npz", X=np.eye(2)[np.arange(40) % 2], y=np.array(names)[np.arange(40) % 2])
+    np.save(here / "rows.npy", np.eye(2))
+    assert (
+        main(["train", "--data", "it.npz", "--device", "cpu", "--quiet", "--epochs", "1", "--out", "run"])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["predict", "run", "rows.npy", "--csv", "--top", "1"]) == 0
+    found = [row["class_1"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert set(found) <= set(names)
+
+
+def test_a_long_word_of_a_file_is_cut_short(here, capsys):
+    (here / "it.csv").write_text("a,b\n1,2\n3," + "9" * 9000 + "\n")
+    assert main(["train", "--data", "it.csv", "--device", "cpu"]) == 2
+    assert len(capsys.readouterr().err) < 1000

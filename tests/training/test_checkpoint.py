@@ -17,6 +17,7 @@ from xpnet.data.dataset import Scaling
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.training.checkpoint import load_state, read_about, save_state
+from xpnet.training.files import write
 from xpnet.training.loop import Best, TrainState
 from xpnet.training.model import Model, describe, load_model, save_model
 
@@ -487,3 +488,63 @@ def test_no_file_and_an_empty_folder_are_refused(tmp_path):
         load_model(tmp_path)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: no such file"):
         load_state(tmp_path / "checkpoint.safetensors", backend=resolve("cpu"))
+
+
+# What somebody has edited, with a right checksum: the key, its value, and words of the message.
+EDITED = [
+    ("sizes", [4, 0, 2], ["sizes", "at least 1"]),
+    ("sizes", [4, 10**9, 2], ["layers.0.weight: expected shape (4, 1000000000)"]),
+    ("sizes", "433", ["sizes: expected a list of whole numbers, found '433'"]),
+    ("activations", ["tan"], ["unknown activation 'tan'"]),
+    ("loss", "quantile", ["quantile: expected a number, found None"]),
+    ("loss", "squared_error", ["classes: expected none"]),
+    ("classes", None, ["classes: expected names"]),
+    ("classes", ["<U9999999", ["a", "b"]], ["expected the dtype of text or numbers"]),
+    ("classes", ["<U999999", ["a"] * 2 + ["b"] * 100], ["the names of 2 classes"]),
+    ("classes", ["|u1", [1, 300]], ["expected names of dtype |u1"]),
+    ("classes", ["<f8", [1.0, np.nan]], ["expected names of dtype <f8"]),
+    ("classes", ["<U1", ["a", "\ud800"]], ["expected a description in JSON"]),
+    ("picture", [3, 2], ["picture: expected a height and a width of 4 pixels, found [3, 2]"]),
+    ("scaling", [[np.nan], [1.0]], ["scaling: expected finite shifts"]),
+    ("scaling", [[0.0], [0.0]], ["scaling: expected finite shifts, and finite factors above 0"]),
+    ("scaling", [[0.0] * 3, [1.0]], ["scaling: expected shifts and factors, 1 or 4 of each"]),
+    ("columns", {"columns": []}, ["the key width is missing"]),
+    ("estimator", {"name": 3}, ["name: expected a text, found 3"]),
+    ("surplus", 1, ["unknown key 'surplus'"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), EDITED)
+def test_an_edited_model_is_refused(path, key, value, said):
+    model = a_model()
+    save_model(path, model)
+    write(path, "xpnet model", "2", load_file(path), describe(model) | {key: value})
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    assert all(words in str(caught.value) for words in [str(path), *said]), caught.value
+
+
+EDITED_STATES = [
+    ({"progress": {"step": -1}}, {}, ["step: expected a number of at least 0"]),
+    ({"progress": {"epoch": 1.5}}, {}, ["epoch: expected a whole number, found 1.5"]),
+    ({"progress": {"seconds": np.inf}}, {}, ["seconds: expected a finite number"]),
+    ({"progress": {"best_epoch": 1}}, {}, ["unknown key 'best_epoch'"]),
+    ({}, {"theta": np.ones((3, 3), "f4")}, ["theta: expected shape (9,)"]),
+    ({}, {"theta": np.full(9, np.nan, "f4")}, ["theta: expected finite numbers"]),
+    ({}, {"moments.0": np.ones(8, "f4")}, ["moments.0: expected shape (9,)"]),
+    ({}, {"moments.5": np.ones(9, "f4")}, ["expected arrays theta, loss, moments.0"]),
+    ({}, {"loss": np.ones((), "f8")}, ["loss: expected shape ()"]),
+]
+
+
+@pytest.mark.parametrize(("edits", "arrays", "said"), EDITED_STATES)
+def test_an_edited_checkpoint_is_refused(path, edits, arrays, said):
+    progress = {"step": 3, "epoch": 1, "batch": 0, "learning_rate": 0.1, "seconds": 1.0}
+    tensors = {"theta": np.ones(9, "f4"), "loss": np.ones((), "f4"), "moments.0": np.ones(9, "f4")}
+    write(path, "xpnet checkpoint", "1", tensors, {"progress": progress})
+    assert load_state(path, backend=resolve("cpu"))[0].step == 3
+    about = {"progress": progress | edits.get("progress", {})}
+    write(path, "xpnet checkpoint", "1", tensors | arrays, about)
+    with pytest.raises(InputError) as caught:
+        load_state(path, backend=resolve("cpu"))
+    assert all(words in str(caught.value) for words in [str(path), *said]), caught.value

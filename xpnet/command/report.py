@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import time
+import warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -157,7 +158,10 @@ def write_results(
         _print_table(results, score, table, options.loss_extras)
     if find_spec("matplotlib") is not None:
         kept = best_epoch if options.keeps_best else None
-        _save_pictures(folder, options, dataset, mlp, state, kept, history, predictions, backend)
+        with warnings.catch_warnings():
+            # Boxes stand for what the font lacks, such as Chinese characters. Matplotlib would print each.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            _save_pictures(folder, options, dataset, mlp, state, kept, history, predictions, backend)
     elif not options.quiet:
         print("No pictures: matplotlib is missing. To install it: pip install matplotlib\n")
     # The last file: a run without it is not finished.
@@ -182,7 +186,8 @@ def _save_pictures(
 
     part = "training" if predictions.part == "train" else predictions.part
     X, y, predicted = predictions.X, predictions.y, predictions.predicted
-    classes, picture, figures = dataset.classes, dataset.picture, {}
+    classes = None if dataset.classes is None else tuple(map(escape, dataset.classes))
+    picture, figures = dataset.picture, {}
     if history:
         figures["curves"] = plots.curves(history, kept=kept, loss_includes=options.loss_extras)
     if classes is None:

@@ -85,8 +85,6 @@ def _append(url: str, part: Path, size: int, quiet: bool) -> bool:
         got = have if resumed else 0
         length = response.headers["Content-Length"]
         total = None if length is None else got + int(length)
-        if total is not None and total > size:
-            raise ConnectionError(f"expected {size} bytes, found {total}")
         chunk = response.read1(CHUNK)
         if not chunk:  # before the file is touched, which may hold a good part
             raise ConnectionError("the connection ended before the first byte")
@@ -104,7 +102,7 @@ def _append(url: str, part: Path, size: int, quiet: bool) -> bool:
                 if got > size:
                     file.truncate(0)
                     raise ConnectionError(f"expected {size} bytes, found more")
-                if time.monotonic() > end:
+                if got < size and time.monotonic() > end:
                     raise TimeoutError(f"got {got} of {size} bytes in {TOTAL} seconds")
                 chunk = response.read1(CHUNK)
     if total is not None and got < total:
