@@ -103,7 +103,7 @@ def run(backend, mlp, optimizer, data, **options):
     if patience is not None:
         records = stop_early(keep_best(records, state, backend=backend), state, patience=patience)
     yield from records
-    restore_best(state, backend=backend)
+    restore_best(state)
     yield [state.theta, *state.moments, np.array(totals)]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, huber, log_softmax, xlogy
 
+from xpnet.errors import InputError
 from xpnet.maths.losses import LOSSES
 from xpnet.maths.mlp import MLP
 from xpnet.maths.ops import ACTIVATIONS
@@ -189,6 +190,43 @@ def test_a_batch_without_weight_teaches_nothing(loss):
     assert not g.any()
 
 
+@pytest.mark.parametrize("weights", [[-1.0], [3.0, -1.0]], ids=["all", "some"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_may_be_negative(weights, shared):
+    mlp = MLP(SIZES, "tanh", "squared_error", l2=0.1, l2_shared=shared)
+    theta, X, Y = problem(mlp, weighted=False)
+    weight = np.resize(weights, N)
+    rows = 0.5 * ((mlp.forward(theta, X, xp=np) - Y) ** 2).sum(axis=1)
+    W = theta[: mlp.layout.n_weights]
+    penalty = 0.05 * (W @ W) / (weight.sum() if shared else 1.0)
+    found, g = mlp.loss_and_grad(theta, X, Y, weight[:, np.newaxis], xp=np)
+    assert found == pytest.approx(np.average(rows, weights=weight) + penalty, rel=1e-12)
+    step = 1e-6 * np.random.default_rng(1).standard_normal(theta.size)
+    ahead, behind = (
+        mlp.loss_and_grad(theta + s, X, Y, weight[:, np.newaxis], xp=np)[0] for s in (step, -step)
+    )
+    assert g @ step == pytest.approx((ahead - behind) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_of_both_signs_that_sum_to_0_have_no_mean(shared, backend, lend):
+    mlp = MLP(SIZES, "tanh", "squared_error", l2=0.1, l2_shared=shared)
+    theta, X, Y = (lend(a[: 2 * (N // 2)] if a.ndim == 2 else a) for a in problem(mlp, weighted=False))
+    weight = lend(np.array([[1.0], [-1.0]] * (N // 2)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss, _ = mlp.loss_and_grad(theta, X, Y, weight, xp=backend.xp)
+    assert not math.isfinite(float(loss))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_mean_over_no_rows_is_refused(weighted):
+    mlp = MLP(SIZES)
+    theta, *data = problem(mlp, weighted=True)
+    with pytest.raises(InputError, match="X: expected at least 1 row, got 0"):
+        mlp.loss_and_grad(theta, *(a[:0] for a in data[: 2 + weighted]), xp=np)
+    assert mlp.predict(theta, data[0][:0], xp=np).shape == (0, SIZES[-1])
+
+
 # From the tails, where naive formulas overflow, cancel or divide by zero, to both sides of 0.
 FAR = np.array([-1e4, -100.0, -20.0, -1.0, -1e-3, 1e-3, 1.0, 20.0, 50.0, 1e4])
 
@@ -234,12 +272,6 @@ def test_the_slope_at_a_kink_is_that_of_pytorch():
         assert ACTIVATIONS[name].backward(h, np.ones(1), xp=np) == z.grad.numpy()
 
 
-def poisson_rows(z, Y):
-    # Above 60 a straight line goes on with the slope e^60.
-    mean = np.exp(np.minimum(z, 60.0))
-    return mean + mean * np.maximum(z - 60.0, 0.0) - Y * z + xlogy(Y, Y) - Y, mean - Y
-
-
 def far_rows(loss):
     """Return logits up to ±1e4, targets, and what loss and gradient of every row are by SciPy."""
     if loss == "softmax_cross_entropy":
@@ -251,12 +283,14 @@ def far_rows(loss):
     z, Y = FAR[:, np.newaxis], np.arange(10.0)[:, np.newaxis] % 2
     z, Y = np.concat([z, z]), np.concat([Y, 1 - Y])
     Y[5] = 1e-5  # a target need not be whole
+    if loss == "poisson":  # e^z overflows at 88 in float32
+        z = np.minimum(z, 80.0)
     rows, dz = {
         "logistic_cross_entropy": lambda: (np.logaddexp(0.0, z) - Y * z, expit(z) - Y),
         "squared_error": lambda: (0.5 * (z - Y) ** 2, z - Y),
         "huber": lambda: (huber(1.0, z - Y), np.clip(z - Y, -1.0, 1.0)),
         "absolute_error": lambda: (np.abs(z - Y), np.sign(z - Y)),
-        "poisson": lambda: poisson_rows(z, Y),
+        "poisson": lambda: (np.exp(z) - Y * z + xlogy(Y, Y) - Y, np.exp(z) - Y),
     }[loss]()
     return z, Y, rows[:, 0], dz
 
@@ -266,7 +300,7 @@ def far_rows(loss):
 def test_a_loss_and_its_gradient_as_far_out_as_ten_thousand(loss, dtype):
     tolerance = 8 * float(np.finfo(dtype).eps)
     z, Y, expected_rows, expected_dz = far_rows(loss)
-    scale = {"poisson": 100.0}.get(loss, 1.0)  # e^z at z = 50 has the relative error 50 eps
+    scale = {"poisson": 100.0}.get(loss, 1.0)  # e^z at z = 80 has the relative error 80 eps
     weight = np.full((len(z), 1), 1.0 / len(z))
     weight[3] *= 5.0
     with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -282,7 +316,16 @@ def test_a_loss_and_its_gradient_as_far_out_as_ten_thousand(loss, dtype):
     assert total == pytest.approx(expected_rows @ weight[:, 0], rel=scale * tolerance)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("dtype", "z"), [("float32", 89.0), ("float64", 710.0)])
+def test_a_poisson_mean_that_overflows_is_infinite(dtype, z):
+    # As in scikit-learn, whose MLPRegressor then raises an error.
+    z, Y = np.array([[z]], dtype), np.ones((1, 1), dtype)
+    with np.errstate(over="ignore"):
+        found = *LOSSES["poisson"].loss_and_grad(z, Y, 1.0, xp=np), LOSSES["poisson"].predict(z, xp=np)
+    assert [(x.dtype, float(x.squeeze())) for x in found] == 3 * [(dtype, np.inf)]
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "poisson"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_network_in_float32_stays_finite_at_ten_thousand(activation, loss):
     mlp = MLP((2, 4, 3), activation, loss)

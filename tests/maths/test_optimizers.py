@@ -1,10 +1,12 @@
 """Optimizers against those of PyTorch, in one piece and in blocks, on every backend."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from xpnet import resolve
 from xpnet.maths.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop, clip_by_norm, update_in_blocks
 
 # Each with its counterpart in torch.optim.
@@ -114,6 +116,46 @@ def test_a_gradient_is_clipped_as_pytorch_does(max_norm, backend):
     assert backend.to_numpy(clipped) == pytest.approx(expected, rel=tolerance)
 
 
+@pytest.mark.parametrize("size", [1e10, 1e18, 1e19, 1e20, 1e28, 1e37])
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e25])
+def test_a_huge_gradient_in_float32_is_clipped_as_pytorch_does_in_float64(size, max_norm, place, backend):
+    torch = pytest.importorskip("torch")
+    backend = resolve(backend.device_name, backend.name, "float32")
+    g = (size * np.random.default_rng(0).uniform(-1.0, 1.0, 1000)).astype("float32")
+    parameter = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
+    parameter.grad = torch.tensor(g, dtype=torch.float64)
+    torch.nn.utils.clip_grad_norm_([parameter], max_norm)
+    expected = parameter.grad.numpy()
+    if max_norm < size:  # PyTorch divides by norm + 1e-6
+        expected *= max_norm / np.linalg.norm(expected)
+    with np.errstate(over="ignore"):
+        clipped = clip_by_norm(backend.asarray(g), max_norm, xp=backend.xp)
+    assert clipped.dtype == backend.dtype
+    assert backend.to_numpy(clipped) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("max_norm", [2.0, 1e20])
+def test_a_gradient_that_is_short_enough_keeps_its_bits(max_norm):
+    g = np.random.default_rng(0).standard_normal(100).astype("float32")
+    g /= np.linalg.norm(g)
+    assert clip_by_norm(g.copy(), max_norm, xp=np).tobytes() == g.tobytes()
+
+
+@pytest.mark.parametrize("make", [*(case[0] for case in CASES.values()), SGD(0.9, velocity=True)], ids=repr)
+def test_settings_that_are_numpy_numbers_leave_float32_alone(make, place, backend):
+    backend = resolve(backend.device_name, backend.name, "float32")
+    settings = {
+        field.name: value if isinstance(value := getattr(make, field.name), bool) else np.float64(value)
+        for field in fields(make)
+    }
+    optimizer, xp = type(make)(**settings), backend.xp
+    theta = backend.asarray(np.ones(N))
+    theta, moments = optimizer.update(
+        theta, theta + 1.0, optimizer.init(theta, xp=xp), optimizer.coefficients(0.1, 1), xp=xp
+    )
+    assert all(a.dtype == backend.dtype for a in (theta, *moments))
+
+
 def test_a_gradient_of_nothing_is_left_alone():
     assert not clip_by_norm(np.zeros(3), 1.0, xp=np).any()
 
@@ -130,6 +172,11 @@ def test_a_gradient_of_nothing_is_left_alone():
         (lambda: AdamW(weight_decay=-0.01), "weight_decay: expected a number of at least 0, got -0.01"),
         (lambda: AdamW(weight_decay=math.inf), "weight_decay"),
         (lambda: RMSprop(rho=2.0), "rho"),
+        *(
+            (lambda make=make, value=value: make(epsilon=value), "epsilon: expected a number above 0, got")
+            for make in (Adam, AdamW, RMSprop, Adagrad)
+            for value in (0.0, -1e-8, math.nan, math.inf)
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(make, words):

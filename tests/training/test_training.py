@@ -52,7 +52,7 @@ def watch(records, backend, state, mlp, watched, patience):
         records = stop_early(keep_best(records, state, backend=backend), state, patience=patience)
     yield from records
     if patience is not None:
-        restore_best(state, backend=backend)
+        restore_best(state)
 
 
 def losses(records):
@@ -156,13 +156,21 @@ def test_pytorch_trains_to_the_same_parameters(numpy64):
     assert (records[-1].step, records[-1].learning_rate) == (t, rate(t)) == (45, rate(45))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_full_batch_in_chunks_is_the_full_batch(weighted, backend, lend, monkeypatch):
+WEIGHTS = {
+    "none": None,
+    "positive": np.random.default_rng(0).uniform(0.0, 2.0, (50, 1)),
+    # The weights of the first chunk of 16 rows sum to 0.
+    "both-signs": np.array([[1.0], [-1.0]] * 8 + [[2.0]] * 34),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["l2", "l2_shared"])
+@pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
+def test_a_full_batch_in_chunks_is_the_full_batch(weight, shared, backend, lend, monkeypatch):
     X, y = digits()
-    rng = np.random.default_rng(0)
     data = [lend(X[:50]), lend(one_hot(y[:50], 10))]
-    data += [lend(rng.uniform(0.0, 2.0, (50, 1)))] * weighted
-    mlp = replace(MLP_DIGITS, l2=0.1)
+    data += [] if weight is None else [lend(weight)]
+    mlp = replace(MLP_DIGITS, l2=10.0 if shared else 0.1, l2_shared=shared)
     curves, thetas = [], []
     for chunk in (50, 16):
         monkeypatch.setattr(loop, "WHOLE_ROWS", chunk)
@@ -243,13 +251,17 @@ def test_early_stopping_restores_the_best_parameters(numpy64):
     assert final_loss == pytest.approx(curve[best], rel=1e-12)
 
 
-def test_going_on_after_early_stopping_leaves_the_best_alone(numpy64):
-    first, state = begin(numpy64), begin(numpy64)
-    list(overfitting(numpy64, first))
-    list(overfitting(numpy64, state, n_epochs=first.best.epoch + 1, patience=9))
-    *_, (final_loss, _) = overfitting(numpy64, state, n_epochs=first.best.epoch + 4, patience=9)
-    assert final_loss == pytest.approx(state.best.value, rel=1e-12)
-    assert state.best.value <= first.best.value
+def test_training_goes_on_after_early_stopping(numpy64):
+    state = begin(numpy64)
+    *_, (_, best) = overfitting(numpy64, state)
+    n = state.epoch
+    *records, (final_loss, final) = overfitting(numpy64, state, n_epochs=n + 9)
+    # It compares its epochs with each other, and not with those before, of which none may be better.
+    curve = [record.validation.loss for record, _ in records]
+    assert [record.epoch for record, _ in records] == list(range(n + 1, n + 1 + len(curve)))
+    assert len(curve) == min(9, int(np.argmin(curve)) + 1 + 3)
+    assert final_loss == pytest.approx(min(curve), rel=1e-12)
+    assert final.tobytes() == records[int(np.argmin(curve))][1].tobytes() != best.tobytes()
 
 
 def test_a_rate_far_too_high_is_reported_in_words(backend, lend):
@@ -312,6 +324,81 @@ def test_the_steps_of_an_epoch_read_nothing_back(backend, lend, place):
     else:
         run()
     assert steps == [1, 2, 3]
+
+
+def test_after_step_has_the_callers_settings_for_floating_point_errors(numpy64):
+    X, y = digits()
+
+    def divide(state):
+        np.ones(1) / 0.0
+
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError, match="divide by zero"):
+        train(numpy64, begin(numpy64), X, one_hot(y, 10), after_step=divide)
+
+
+class NumPyNumbers(SGD):
+    """An optimizer of the user's own, whose coefficients are NumPy's numbers."""
+
+    def coefficients(self, lr, t):
+        return (np.float64(lr),)
+
+
+@pytest.mark.parametrize("batch_size", [16, None], ids=["batches", "chunks"])
+@pytest.mark.parametrize("optimizer", [Adam(), NumPyNumbers(0.9)], ids=["adam", "own"])
+def test_numpy_numbers_and_lists_leave_float32_alone(optimizer, batch_size, backend, monkeypatch):
+    monkeypatch.setattr(loop, "WHOLE_ROWS", 16)
+    monkeypatch.setattr(type(backend), "chunk_rows", 16)
+    backend, (X, y) = replace(backend, dtype_name="float32"), digits()
+    data = backend.asarray(X[:40]), backend.asarray(one_hot(y[:40], 10))
+    found = []
+    for number, rows in ((float, np.array), (np.float64, list)):
+        mlp = replace(MLP_DIGITS, l2=number(0.01), l2_shared=True)
+        state = begin(backend, mlp, optimizer)
+        found += train(
+            backend,
+            state,
+            *data,
+            mlp=mlp,
+            optimizer=optimizer,
+            schedule=lambda t, number=number: number(0.01),
+            order=lambda n, epoch, rows=rows: rows(range(n)),
+            clip_norm=number(1.0),
+            batch_size=batch_size,
+        )
+        assert all(a.dtype == backend.dtype for a in (state.theta, *state.moments, state.loss_sum))
+    assert losses(found[:3]) == losses(found[3:])
+
+
+@pytest.mark.parametrize("rows", [[], [0.0, 1.0], [[0, 1]], list(range(7)), [True, False]], ids=str)
+def test_an_order_that_is_none_is_refused(rows, numpy64):
+    mlp = MLP((2, 3))
+    run = epochs(
+        mlp,
+        SGD(),
+        start(mlp.init(), SGD(), backend=numpy64),
+        np.zeros((6, 2)),
+        np.zeros((6, 3)),
+        backend=numpy64,
+        schedule=lambda t: 0.1,
+        n_epochs=1,
+        batch_size=2,
+        order=lambda n, epoch: np.array(rows),
+    )
+    with pytest.raises(InputError, match="order: expected an integer array with 1 to 6 entries, got"):
+        next(run)
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_no_rows_are_refused(batch_size, backend, lend):
+    data = lend(np.zeros((0, 64))), lend(np.zeros((0, 10)))
+    state = begin(backend)
+    for call in (
+        lambda: train(backend, state, *data, batch_size=batch_size),
+        lambda: evaluate(MLP_DIGITS, state.theta, *data, backend=backend),
+        lambda: predict(MLP_DIGITS, state.theta, data[0], backend=backend),
+    ):
+        with pytest.raises(InputError, match="X: expected at least 1 row, got 0"):
+            call()
 
 
 def test_one_number_is_read_per_epoch(monkeypatch):

@@ -1,7 +1,6 @@
 """What a run prints and writes: introduction, history, table of results, metrics, pictures."""
 
 import json
-import os
 import platform
 import shlex
 import time
@@ -27,6 +26,7 @@ from xpnet.command.predictions import Predictions, class_scores, class_table, pr
 from xpnet.data.dataset import Dataset
 from xpnet.maths.mlp import MLP
 from xpnet.training import TrainState
+from xpnet.training.files import replace_file
 from xpnet.training.model import Model, save_model
 from xpnet.training.scores import Evaluation, evaluate
 
@@ -43,19 +43,13 @@ class History:
         # A run killed between writing its history and its checkpoint has one record too many.
         lines = path.read_text().splitlines()[:n] if path.exists() else []
         self.path, self.records = path, [json.loads(line) for line in lines]
-        _write_text(path, "".join(line + "\n" for line in lines))
+        replace_file(path, "".join(line + "\n" for line in lines).encode())
 
     def append(self, record: dict[str, float]) -> None:
         """Add a record, and write it to the file."""
         self.records.append(record)
         with open(self.path, "a") as file:
             file.write(json.dumps(record) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)  # atomic: a run killed here loses nothing
 
 
 def introduce(
@@ -97,6 +91,7 @@ def write_results(
     dataset: Dataset,
     mlp: MLP,
     state: TrainState,
+    best_epoch: int | None,
     parts: Parts,
     history: list[dict[str, float]],
     score: str,
@@ -139,8 +134,8 @@ def write_results(
     }
     for name, result in results.items():
         metrics |= {f"{name}_loss": result.loss, f"{name}_{score}": result.score}
-    if state.best is not None:
-        metrics["best_epoch"] = state.best.epoch
+    if best_epoch is not None:
+        metrics["best_epoch"] = best_epoch
     if per_class:
         metrics[f"{predictions.part}_per_class"] = per_class
     metrics |= {
@@ -148,12 +143,13 @@ def write_results(
         "xpnet_version": xpnet.__version__,
         "versions": _collect_versions(backend),
     }
-    _write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    replace_file(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     if not options.quiet:
         table = class_table(predictions.part, per_class) if 0 < len(per_class) <= MOST_CLASSES else ""
         _print_table(results, score, table, options.loss_extras)
     if find_spec("matplotlib") is not None:
-        _save_pictures(folder, options, dataset, mlp, state, history, predictions, backend)
+        kept = best_epoch if options.keeps_best else None
+        _save_pictures(folder, options, dataset, mlp, state, kept, history, predictions, backend)
     elif not options.quiet:
         print("No pictures: matplotlib is missing. To install it: pip install matplotlib\n")
     if not options.quiet:
@@ -167,6 +163,7 @@ def _save_pictures(
     dataset: Dataset,
     mlp: MLP,
     state: TrainState,
+    kept: int | None,
     history: list[dict[str, float]],
     predictions: Predictions,
     backend: Backend,
@@ -177,7 +174,6 @@ def _save_pictures(
     X, y, predicted = predictions.X, predictions.y, predictions.predicted
     classes, picture, figures = dataset.classes, dataset.picture, {}
     if history:
-        kept = state.best.epoch if options.keeps_best and state.best is not None else None
         figures["curves"] = plots.curves(history, kept=kept, loss_includes=options.loss_extras)
     if classes is None:
         figures["regression"] = plots.regression(y, predicted, part=part)

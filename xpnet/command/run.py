@@ -165,10 +165,11 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                 history.append(record.to_dict(score) | {f"train_{score}": train_score})
                 progress.show(record, score, train_score)
                 save()
+        best_epoch = None if state.best is None else state.best.epoch
         if options.keeps_best:
-            restore_best(state, backend=backend)
+            restore_best(state)
         metrics = write_results(
-            folder, options, dataset, mlp, state, parts, history.records, score, backend, began
+            folder, options, dataset, mlp, state, best_epoch, parts, history.records, score, backend, began
         )
         return article.compare(metrics, quiet=options.quiet) if article else True
     except DivergenceError as error:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable
+from errno import ENOSPC
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -21,7 +22,8 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
     """Download the file with this SHA-256 to `path`, from the first of the mirrors `urls` that has it.
 
     The bytes are written to `path` + ".part", which is renamed once the checksum is right. After an
-    interruption that file is kept, and the next call downloads only the rest. Progress is shown on stderr
+    interruption that file is kept, and the next call downloads only the rest. If the disk is full, it is
+    removed. Progress is shown on stderr
     unless `quiet`: as a bar on a terminal, as one line elsewhere.
 
     Raises:
@@ -47,6 +49,8 @@ def fetch(urls: Iterable[str], sha256: str, path: Path, *, quiet: bool = False) 
             error.close()
             tried.append(f"{url}: {error}")
         except (OSError, HTTPException) as error:
+            if getattr(error, "errno", None) == ENOSPC:
+                part.unlink(missing_ok=True)  # a full disk must not stay full
             tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
     raise InputError(
         "\n  ".join([f"cannot download {path.name}. Tried:", *tried])

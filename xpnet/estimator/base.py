@@ -255,9 +255,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if given.weight is not None:
             data = (*data, backend.xp.reshape(given.weight, (-1, 1)))
         if self.solver == "lbfgs":
-            with backend.as_current():
-                total = given.X.shape[0] if given.weight is None else float(backend.xp.sum(given.weight))
-            mlp = make_lbfgs_network(self, sizes, total)
+            mlp = make_lbfgs_network(self, sizes)
             return minimize_by_lbfgs(self, mlp, theta, data, backend=backend, tasks=tasks)
         mlp = make_network(self, sizes, backend)
         rows, validation = self._hold_out(given, Y, validation_data)

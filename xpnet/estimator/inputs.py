@@ -223,13 +223,14 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     """Return the sample weights (n,) in the dtype of X, on its backend, or None.
 
     Raises:
-        ValueError: if the weights are not 1-D, not finite or all 0, do not have one entry per row of X, or
-            are of another library or on another device than X.
+        ValueError: if the weights are not 1-D, not finite, all 0 or sum to 0, do not have one entry per row
+            of X, or are of another library or on another device than X.
     """
     if weight is None:
         return None
     if home.name == "numpy":
-        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
+        weight = bring_to(home, estimator, "sample_weight", weight)
+        return check_some_weight(_check_sample_weight(weight, X, dtype=home.dtype), home)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
@@ -245,10 +246,13 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
 
 
 def check_some_weight(weight: Any, backend: Backend) -> Any:
-    """Return the weights, or None. Raise ValueError, as scikit-learn does, if all of them are 0."""
+    """Return the weights, or None. Raise ValueError if they sum to 0, so that there is no weighted mean."""
+    xp: Any = backend.xp
     with backend.as_current():
-        if weight is not None and not bool(cast(Any, backend.xp).any(weight != 0.0)):
-            raise ValueError("Sample weights must contain at least one non-zero number.")
+        if weight is not None and float(xp.sum(weight)) == 0.0:
+            if not bool(xp.any(weight != 0.0)):
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+            raise ValueError("Sample weights must not sum to 0, because the loss is a weighted mean.")
     return weight
 
 

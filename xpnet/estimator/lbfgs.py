@@ -13,6 +13,7 @@ from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.objective import report_loss
 from xpnet.maths.mlp import MLP
 from xpnet.training.loop import compute_gradient_in_chunks
+from xpnet.training.step import compile_gradient
 
 __all__ = ["minimize_by_lbfgs"]
 
@@ -27,18 +28,21 @@ def minimize_by_lbfgs(
     Args:
         data: (X, Y) or (X, Y, weight).
     """
-    gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=backend.xp))
+    gradient = compile_gradient(mlp, backend)
+    X, _, weight = (*data, None)[:3]
+    with backend.as_current():
+        l2 = float(mlp.normalize(weight, X.shape[0], xp=backend.xp)[1])
     stopped = False
 
     def loss_and_grad(theta: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         # `fit` raises an error at the end if the parameters are not finite.
         with backend.as_current(), np.errstate(all="ignore"):
-            loss, g = compute_gradient_in_chunks(gradient, backend.asarray(theta), data, backend)
+            loss, g = compute_gradient_in_chunks(mlp, gradient, backend.asarray(theta), data, backend)
             return float(loss), backend.to_numpy(g).astype(np.float64)
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
         nonlocal stopped
-        estimator.loss_ = report_loss(mlp, float(intermediate_result.fun), intermediate_result.x)
+        estimator.loss_ = report_loss(mlp, l2, float(intermediate_result.fun), intermediate_result.x)
         tasks.begin()
         if stopped := tasks.end(backend.asarray(intermediate_result.x)):
             raise StopIteration
@@ -52,5 +56,5 @@ def minimize_by_lbfgs(
         callback=after_iteration,
     )
     estimator.n_iter_ = result.nit if stopped else _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = report_loss(mlp, float(result.fun), result.x)
+    estimator.loss_ = report_loss(mlp, l2, float(result.fun), result.x)
     return backend.asarray(result.x)

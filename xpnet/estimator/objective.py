@@ -52,21 +52,29 @@ def _report_as_scikit_learn(loss: Loss, out_activation: str, epsilon: float) -> 
     return loss._replace(loss_and_grad=_average_over_outputs(loss.loss_and_grad))
 
 
-def make_lbfgs_network(estimator: Any, sizes: tuple[int, ...], total_weight: float) -> MLP:
+def make_lbfgs_network(estimator: Any, sizes: tuple[int, ...]) -> MLP:
     """Return the network for the full batch. L-BFGS requires a loss that is consistent with its gradient."""
-    l2 = estimator.alpha / total_weight
     return MLP(
-        sizes, estimator.activation, find_loss(estimator), l2=l2, label_smoothing=_find_smoothing(estimator)
+        sizes,
+        estimator.activation,
+        find_loss(estimator),
+        l2=estimator.alpha,
+        l2_shared=True,
+        label_smoothing=_find_smoothing(estimator),
     )
 
 
-def report_loss(mlp: MLP, loss: float, theta: NDArray[Any]) -> float:
-    """Return the loss of lbfgs as the other solvers report it: averaged over numeric outputs."""
-    if mlp.classifies or mlp.loss == LOSSES["poisson"]:
-        return loss
-    weights = theta[: mlp.layout.n_weights]
-    penalty = 0.5 * mlp.l2 * float(np.dot(weights, weights))
-    return (loss - penalty) / mlp.sizes[-1] + penalty
+def report_loss(mlp: MLP, l2: float, loss: float, theta: NDArray[Any]) -> np.float64:
+    """Return the loss of lbfgs as the other solvers report it: averaged over numeric outputs.
+
+    Args:
+        l2: strength of the penalty that `loss` contains.
+    """
+    if not mlp.classifies and mlp.loss != LOSSES["poisson"]:
+        weights = theta[: mlp.layout.n_weights]
+        penalty = 0.5 * l2 * float(np.dot(weights, weights))
+        loss = (loss - penalty) / mlp.sizes[-1] + penalty
+    return np.float64(loss)
 
 
 def find_loss(estimator: Any) -> Loss:

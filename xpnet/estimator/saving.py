@@ -87,6 +87,8 @@ def load_estimator(path: Path, cls: type) -> Any:
         kind, is_sparse = fitted.pop("_target_kind"), fitted.pop("_sparse_target")
         estimator._set_labels(Labels(kind, model.classes, is_sparse))
     for name, value in fitted.items():
+        if "loss_" in name and value is not None:
+            value = list(map(np.float64, value)) if isinstance(value, list) else np.float64(value)
         setattr(estimator, name, value)
     if "feature_names" in about:
         estimator.feature_names_in_ = np.array(about["feature_names"], dtype=object)

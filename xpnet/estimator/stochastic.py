@@ -32,6 +32,7 @@ class SolverState:
     moments: Moments
     step: int
     learning_rate: float
+    epoch: int = 0  # epochs since the last `fit` began
 
 
 def minimize_in_batches(
@@ -56,6 +57,7 @@ def minimize_in_batches(
 
     Raises:
         DivergenceError: if the loss is not finite, unless early stopping has kept parameters.
+        ValueError: if this is a `partial_fit` and the schedule has ended.
     """
     n = data[0].shape[0] if rows is None else len(rows)
     batch_size = _find_batch_size(estimator.batch_size, n)
@@ -63,7 +65,6 @@ def minimize_in_batches(
     state = TrainState(theta, solver.moments, backend.asarray(0.0), step=solver.step)
     if estimator.early_stopping:
         keep_if_best(state, -estimator.best_validation_score_, 0, backend=backend)
-    first = 0 if incremental else solver.step
     n_epochs = 1 if incremental else estimator.max_iter
     records = epochs(
         mlp,
@@ -71,7 +72,7 @@ def minimize_in_batches(
         state,
         *data,
         backend=backend,
-        schedule=_make_schedule(estimator, solver, first, estimator.max_iter * math.ceil(n / batch_size)),
+        schedule=_make_schedule(estimator, solver, incremental, math.ceil(n / batch_size)),
         n_epochs=n_epochs,
         batch_size=batch_size,
         order=_make_order(estimator, n, rows),
@@ -111,11 +112,12 @@ def minimize_in_batches(
             raise
         _record_divergence(estimator, n)
         vars(estimator).pop("_optimizer", None)  # its moments are not finite
-        restore_best(state, backend=backend)
+        restore_best(state)
         return state.theta
     solver.moments, solver.step = state.moments, state.step
+    solver.epoch += state.epoch
     estimator._optimizer = solver
-    restore_best(state, backend=backend)
+    restore_best(state)
     return state.theta
 
 
@@ -135,8 +137,9 @@ def _resume(estimator: Any, theta: Array, backend: Backend, incremental: bool) -
         moments = tuple(
             xp.asarray(backend.bring(m, backend_of(m)), dtype=backend.dtype, copy=True) for m in old.moments
         )
-    rate = old.learning_rate if incremental else estimator.learning_rate_init
-    return SolverState(optimizer, moments, old.step, rate)
+    if incremental:
+        return SolverState(optimizer, moments, old.step, old.learning_rate, old.epoch)
+    return SolverState(optimizer, moments, old.step, estimator.learning_rate_init)
 
 
 def _make_optimizer(estimator: Any) -> Optimizer:
@@ -161,14 +164,26 @@ def _find_batch_size(batch_size: int | str, n: int) -> int:
     return int(min(batch_size, n))
 
 
-def _make_schedule(estimator: Any, solver: SolverState, first: int, total: int) -> Schedule:
-    """Return the learning rate as a function of the step. The schedule starts after step `first`."""
-    kind, peak = estimator.learning_rate, estimator.learning_rate_init
+def _make_schedule(estimator: Any, solver: SolverState, incremental: bool, steps_per_epoch: int) -> Schedule:
+    """Return the learning rate as a function of the step. A `fit` starts the schedule anew.
+
+    Raises:
+        ValueError: if the schedule has ended.
+    """
+    kind, peak, n_epochs = estimator.learning_rate, estimator.learning_rate_init, estimator.max_iter
+    first = solver.step
     if callable(kind):
-        return lambda t: float(kind(t - first))
-    if kind in ("cosine", "one_cycle"):
-        return lambda t: SCHEDULES[kind](t - first, lr=peak, total=total)
-    return lambda t: solver.learning_rate
+        return lambda t: float(kind(t if incremental else t - first))
+    if kind not in ("cosine", "one_cycle"):
+        return lambda t: solver.learning_rate
+    if solver.epoch >= n_epochs:
+        raise ValueError(
+            f"learning_rate={kind!r} spans max_iter={n_epochs} epochs (each call of partial_fit is one), and "
+            f"the model has been trained for {solver.epoch}. Set a larger max_iter, or another learning_rate "
+            "such as 'constant'"
+        )
+    first -= solver.epoch * steps_per_epoch
+    return lambda t: SCHEDULES[kind](t - first, lr=peak, total=n_epochs * steps_per_epoch)
 
 
 def _changes_rate(estimator: Any, kind: str) -> bool:
@@ -197,8 +212,8 @@ def _make_order(estimator: Any, n: int, rows: NDArray[np.int64] | None) -> Order
 def _record_loss(estimator: Any, loss: float, n: int) -> None:
     estimator.n_iter_ += 1
     estimator.t_ += n
-    estimator.loss_ = loss
-    estimator.loss_curve_.append(loss)
+    estimator.loss_ = np.float64(loss)
+    estimator.loss_curve_.append(estimator.loss_)
     _print(estimator, f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
 
 
@@ -211,7 +226,7 @@ def _update_best_loss(estimator: Any) -> bool:
 
 def _record_validation(estimator: Any, loss: float, score: float) -> bool:
     """Record the validation loss and score. Return whether the score improved by at least `tol`."""
-    estimator.validation_loss_curve_.append(loss)
+    estimator.validation_loss_curve_.append(np.float64(loss))
     estimator.validation_scores_.append(score)
     _print(estimator, f"Validation score: {score:f}")
     improved = not score < estimator.best_validation_score_ + estimator.tol

@@ -56,6 +56,8 @@ class MLP:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
+        for name in ("l2", "label_smoothing"):  # a NumPy number would turn float32 into float64
+            object.__setattr__(self, name, float(getattr(self, name)))
         n_hidden = len(self.sizes) - 2
         if n_hidden < 0 or min(self.sizes) < 1:
             raise InputError(
@@ -130,21 +132,47 @@ class MLP:
             theta: (n_parameters,).
             X: (n, inputs).
             Y: (n, outputs), or (n,) class indices for softmax cross-entropy.
-            weight: (n, 1) nonnegative sample weights. The loss is the weighted mean over the rows, or the
-                plain mean if None.
+            weight: (n, 1) sample weights. The loss is the weighted mean over the rows, or the plain mean if
+                None. The mean is 0 if all weights are 0, and not finite if they have both signs and sum to 0.
+
+        Raises:
+            InputError: if n is 0.
         """
-        share: Array | float
-        l2: Array | float = self.l2
+        share, l2 = self.normalize(weight, X.shape[0], xp=xp)
+        return self.sum_loss_and_grad(theta, X, Y, share, l2, xp=xp)
+
+    def normalize(
+        self, weight: Array | None, n: int, *, xp: Namespace
+    ) -> tuple[Array | float, Array | float]:
+        """Return the share of each of n rows in the mean, (n, 1) or a float, and the strength of the penalty.
+
+        Args and errors as in `loss_and_grad`.
+        """
+        if n == 0:
+            raise InputError("X: expected at least 1 row, got 0")
         if weight is None:
-            share = 1.0 / X.shape[0]
-            if self.l2_shared:
-                l2 = self.l2 * share
-        else:
-            total = xp.sum(weight)
-            some = total + xp.astype(total == 0.0, total.dtype)  # 0 and not 0/0 if all weights are 0
-            share = weight / some
-            if self.l2_shared:
-                l2 = self.l2 * (total / some) / some
+            share = 1.0 / n
+            return share, self.l2 * share if self.l2_shared else self.l2
+        total = xp.sum(weight)
+        nothing = xp.astype(xp.sum(xp.abs(weight)) == 0.0, total.dtype)
+        some = total + nothing  # 0 and not 0/0 if all weights are 0
+        return weight / some, self.l2 * (1.0 - nothing) / some if self.l2_shared else self.l2
+
+    def sum_loss_and_grad(
+        self,
+        theta: Array,
+        X: Array,
+        Y: Array,
+        share: Array | float,
+        l2: Array | float,
+        *,
+        xp: Namespace,
+    ) -> tuple[Array, Array]:
+        """Return Σ_rows share · loss_row + l2/2 · Σ W² (0-d) and its gradient, a new flat vector.
+
+        With what `normalize` returns, it is `loss_and_grad`. Over chunks of the rows, with their shares and
+        with parts of the penalty, the results add up to it.
+        """
         layers = self.layout.split(theta, xp=xp)
         *hs, z = self.forward_layers(layers, X, xp=xp)
         loss, dz = self._compute_loss(z, Y, share, xp)

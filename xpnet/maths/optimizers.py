@@ -9,8 +9,8 @@ Each optimizer agrees with PyTorch's of the same name up to rounding.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from xpnet._typing import Array, Namespace
 from xpnet.errors import InputError
@@ -93,9 +93,30 @@ def flush_denormals(moments: Moments, tiny: float) -> Moments:
 
 def clip_by_norm(g: Array, max_norm: float, *, xp: Namespace) -> Array:
     """Return g, scaled to a Euclidean norm of at most `max_norm` (Pascanu et al. 2013). May overwrite g."""
+    # Beyond a norm of 1e18 the sum of squares is close to overflow in float32: g is then scaled down first.
+    # The scale is 1, and changes no bit, below.
+    squares = xp.matmul(g, g)
+    scale = xp.maximum(1.0 / xp.maximum(1e-36 * squares, 1.0), 2.0**-80)
+    g *= scale
     norm = xp.sqrt(xp.matmul(g, g))
-    g *= max_norm / xp.maximum(norm, max_norm)
+    g *= max_norm / xp.maximum(norm, max_norm * scale)
     return g
+
+
+def _use_python_numbers(settings: Any) -> None:
+    """Convert the numbers of a frozen dataclass. NumPy's would turn float32 into float64."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if not isinstance(value, bool):
+            object.__setattr__(settings, field.name, float(value))
+
+
+def _check_epsilon(epsilon: float) -> None:
+    if not 0.0 < epsilon < math.inf:
+        raise InputError(
+            f"epsilon: expected a number above 0, got {epsilon}: it prevents a division by 0 for a parameter "
+            "whose gradients are all 0"
+        )
 
 
 def _check_fractions(**fractions: float) -> None:
@@ -119,6 +140,7 @@ class SGD:
     velocity: bool = False
 
     def __post_init__(self) -> None:
+        _use_python_numbers(self)
         if not (self.velocity and self.momentum == 1.0):  # scikit-learn allows a momentum of 1
             _check_fractions(momentum=self.momentum)
         if self.nesterov and not self.momentum:
@@ -170,7 +192,9 @@ class Adam:
     epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
+        _use_python_numbers(self)
         _check_fractions(beta_1=self.beta_1, beta_2=self.beta_2)
+        _check_epsilon(self.epsilon)
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return xp.zeros_like(theta), xp.zeros_like(theta)
@@ -229,7 +253,9 @@ class RMSprop:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
+        _use_python_numbers(self)
         _check_fractions(rho=self.rho)
+        _check_epsilon(self.epsilon)
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return (xp.zeros_like(theta),)
@@ -255,6 +281,10 @@ class Adagrad:
     """Adagrad (Duchi, Hazan and Singer 2011): s ← s + g²;  θ ← θ - lr g / (√s + ε)."""
 
     epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        _use_python_numbers(self)
+        _check_epsilon(self.epsilon)
 
     def init(self, theta: Array, *, xp: Namespace) -> Moments:
         return (xp.zeros_like(theta),)

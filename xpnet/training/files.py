@@ -1,7 +1,6 @@
 """Files of arrays: safetensors with JSON in the header, never pickle.
 
-Writing is atomic: the data is written to a temporary file, flushed to the disk, and the file is renamed. The
-header contains a SHA-256 hash of everything else, so that `read` detects a damaged or edited file.
+The header contains a SHA-256 hash of everything else, so that `read` detects a damaged or edited file.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.errors import InputError
 
-__all__ = ["Contents", "Tensors", "read", "write"]
+__all__ = ["Contents", "Tensors", "read", "replace_file", "write"]
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -38,12 +37,24 @@ def write(path: Path, kind: str, version: str, tensors: Tensors, about: dict[str
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     header = {"format": kind, "version": version, "about": json.dumps(about)}
     header["sha256"] = _compute_digest(tensors, header)
+    replace_file(path, save(tensors, header))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file as a whole: to a temporary file, which is flushed to the disk and then renamed.
+
+    On failure, an existing file is left unchanged, and the temporary file is removed.
+    """
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        file.write(save(tensors, header))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     if os.name == "posix":  # a rename is on the disk once the folder is
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -11,8 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import Moments, Optimizer, flush_denormals
 from xpnet.training.scores import Evaluation
-from xpnet.training.step import Step
+from xpnet.training.step import Step, compile_gradient, compile_update
 
 # A full batch of at most this many rows is one compiled step.
 WHOLE_ROWS = 8192
@@ -158,7 +157,7 @@ def epochs(
         batch_size: number of rows per step. The last batch of an epoch may be smaller. None uses all rows in
             each step. Beyond 8192 rows, the gradient is summed over chunks of `backend.chunk_rows` rows.
         order: a function (n, epoch) that returns the rows that epoch 0, 1, ... visits, in this order: an
-            integer array on the host with at most n entries, or None for all rows in their given order. It
+            integer array on the host with 1 to n entries, or None for all rows in their given order. It
             is not called if `batch_size` is None.
         clip_norm: maximum Euclidean norm of the gradient.
         after_step: a function that is called with the state after each step. If it raises an exception,
@@ -168,11 +167,13 @@ def epochs(
 
     Raises:
         DivergenceError: if the loss of an epoch is not finite.
-        InputError: if Y or weight has another number of rows than X, `batch_size` is not between 1 and n,
-            `clip_norm` is not above 0, `steps_at_once` is below 1, or `order` returns a row that does not
-            exist.
+        InputError: if X has no rows, Y or weight has another number of rows than X, `batch_size` is not
+            between 1 and n, `clip_norm` is not above 0, `steps_at_once` is below 1, or `order` returns no
+            rows or one that does not exist.
     """
     n = X.shape[0]
+    if n == 0:
+        raise InputError("X: expected at least 1 row, got 0")
     for name, array in (("Y", Y), ("weight", weight)):
         if array is not None and array.shape[0] != n:
             raise InputError(f"{name}: expected as many rows as X, {n}, got {array.shape[0]}")
@@ -180,16 +181,18 @@ def epochs(
         raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
     if not (isinstance(steps_at_once, int) and steps_at_once >= 1):
         raise InputError(f"steps_at_once: expected an integer of at least 1, got {steps_at_once}")
-    if clip_norm is not None and not clip_norm > 0.0:
-        raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
+    if clip_norm is not None:
+        clip_norm = float(clip_norm)  # a NumPy number would turn float32 into float64
+        if not clip_norm > 0.0:
+            raise InputError(f"clip_norm: expected a number above 0, got {clip_norm}")
     data: tuple[Array, ...] = (X, Y) if weight is None else (X, Y, weight)
 
     xp = backend.xp
     steps_per_epoch = math.ceil(n / (batch_size or n))
     step = Step(mlp, optimizer, clip_norm, backend.block)
     compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
-    compiled_update = backend.compile(partial(step.update, xp=xp))
-    compiled_gradient = backend.compile(lambda theta, rows: mlp.loss_and_grad(theta, *rows, xp=xp))
+    compiled_update = compile_update(step, backend)
+    compiled_gradient = compile_gradient(mlp, backend)
     in_chunks = batch_size is None and n > WHOLE_ROWS
     tiny = backend.tiny
 
@@ -200,7 +203,7 @@ def epochs(
             # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
             with backend.as_current(), np.errstate(all="ignore"):
                 if in_chunks:
-                    loss, g = compute_gradient_in_chunks(compiled_gradient, state.theta, data, backend)
+                    loss, g = compute_gradient_in_chunks(mlp, compiled_gradient, state.theta, data, backend)
                     state.theta, state.moments = compiled_update(
                         state.theta, state.moments, g, steps.find_coefficients(i)
                     )
@@ -212,11 +215,11 @@ def epochs(
                     state.theta, state.moments, state.loss_sum = compiled_step(
                         (state.theta, state.moments, state.loss_sum), data, steps, i, last
                     )
-            state.learning_rate = float(rates[last - 1])
-            state.step += last - i
-            state.batch = last
-            if tiny is not None and state.step % _FLUSH_EVERY == 0:
-                state.moments = flush_denormals(state.moments, tiny)
+                state.learning_rate = float(rates[last - 1])
+                state.step += last - i
+                state.batch = last
+                if tiny is not None and state.step % _FLUSH_EVERY == 0:
+                    state.moments = flush_denormals(state.moments, tiny)
             if after_step is not None:
                 after_step(state)
 
@@ -224,10 +227,7 @@ def epochs(
         began, first = time.perf_counter(), state.batch
         rows, visited = None, n
         if batch_size is not None:
-            rows = order(n, state.epoch)
-            rows = np.arange(n) if rows is None else rows
-            if rows.min() < 0 or rows.max() >= n:
-                raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
+            rows = _check_order(order(n, state.epoch), n)
             visited = len(rows)
         size = batch_size or n
         rates, coefficients = _plan_steps(
@@ -245,6 +245,20 @@ def epochs(
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, zero
         speed = max(visited - first * size, 0) / elapsed
         yield Epoch(state.epoch, state.step, train_loss, state.learning_rate, state.seconds, speed)
+
+
+def _check_order(rows: NDArray[np.int64] | None, n: int) -> NDArray[np.int64]:
+    """Return the rows that an epoch visits, which `order` returned for n rows."""
+    if rows is None:
+        return np.arange(n)
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or not 1 <= len(rows) <= n or rows.dtype.kind not in "iu":
+        raise InputError(
+            f"order: expected an integer array with 1 to {n} entries, got {rows.dtype} of shape {rows.shape}"
+        )
+    if rows.min() < 0 or rows.max() >= n:
+        raise InputError(f"order: expected rows 0 to {n - 1}, got {rows.min()} to {rows.max()}")
+    return rows
 
 
 def _plan_steps(
@@ -267,27 +281,28 @@ def explain_divergence(state: TrainState, what: str, epoch: int) -> DivergenceEr
 
 
 def compute_gradient_in_chunks(
-    gradient: Callable[..., tuple[Array, Array]], theta: Array, data: tuple[Array, ...], backend: Backend
+    mlp: MLP,
+    gradient: Callable[..., tuple[Array, Array]],
+    theta: Array,
+    data: tuple[Array, ...],
+    backend: Backend,
 ) -> tuple[Array, Array]:
-    """Return the loss and the gradient over all rows, as the weighted mean over chunks of rows.
+    """Return `mlp.loss_and_grad` over all rows, as the sum over chunks of `backend.chunk_rows` rows.
 
     Args:
-        gradient: `MLP.loss_and_grad` as a function (theta, rows) -> (loss, g), without `l2_shared`.
+        gradient: `mlp.sum_loss_and_grad` as a function (theta, X, Y, share, l2) -> (loss, g).
         data: (X, Y) or (X, Y, weight).
     """
-    xp: Any = backend.xp
-    n = data[0].shape[0]
+    X, Y, *weights = data
+    n, weight = X.shape[0], weights[0] if weights else None
+    share, l2 = mlp.normalize(weight, n, xp=backend.xp)
     loss: Any = 0.0
     g: Any = None
     for chunk in make_slices(n, backend.chunk_rows):
-        rows = tuple(array[chunk, ...] for array in data)
-        if len(data) == 2:
-            share = rows[0].shape[0] / n
-        else:
-            total = xp.sum(data[2])
-            share = xp.sum(rows[2]) / (total + xp.astype(total == 0.0, total.dtype))
-        chunk_loss, chunk_g = gradient(theta, rows)
-        chunk_g *= share
-        loss = loss + share * chunk_loss
+        rows = X[chunk, ...]
+        chunk_share = share if weight is None else cast(Array, share)[chunk, ...]
+        penalty = l2 * (rows.shape[0] / n)
+        chunk_loss, chunk_g = gradient(theta, rows, Y[chunk, ...], chunk_share, penalty)
+        loss = loss + chunk_loss
         g = chunk_g if g is None else g + chunk_g
     return loss, g

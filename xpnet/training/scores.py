@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from xpnet._typing import Array
 from xpnet.backends import Backend
 from xpnet.data.batches import make_slices
+from xpnet.errors import InputError
 from xpnet.maths.mlp import MLP
 
 __all__ = [
@@ -109,9 +110,13 @@ def evaluate(
         rows: index array (n,) of the rows of X that Y belongs to, or None for all rows.
         is_right: a function (z, Y, xp) that returns (n,) whether each prediction is correct, to replace the
             rule above.
+
+    Raises:
+        InputError: if there are no rows.
     """
     xp: Any = backend.xp
     criterion, n = mlp.criterion, Y.shape[0]
+    _check_rows(n)
     loss: Any = 0.0
     total_z: Any = 0.0
     tally: Any = 0.0  # total weight of the correct rows, or the squared residuals of each output
@@ -147,7 +152,11 @@ def predict(mlp: MLP, theta: Array, X: Any, *, backend: Backend) -> NDArray[Any]
 
     They are class probabilities (n, classes), or numbers (n, outputs) for regression. A single logistic
     output p gives the probabilities (1 - p, p) of two classes.
+
+    Raises:
+        InputError: if there are no rows.
     """
+    _check_rows(X.shape[0])
     with backend.as_current():
         layers = mlp.layout.split(theta, xp=backend.xp)
         y = np.concatenate(
@@ -157,6 +166,11 @@ def predict(mlp: MLP, theta: Array, X: Any, *, backend: Backend) -> NDArray[Any]
             ]
         )
     return np.hstack([1.0 - y, y]) if mlp.classifies and y.shape[1] == 1 else y
+
+
+def _check_rows(n: int) -> None:
+    if n == 0:
+        raise InputError("X: expected at least 1 row, got 0")
 
 
 def accuracy(right: Any, weight: Any, *, dtype: Any, xp: Any) -> float:

@@ -1,13 +1,15 @@
 """A training step: the gradient of a batch, and the optimizer's update."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from xpnet._typing import Array, Namespace
+from xpnet.backends import Backend
 from xpnet.maths.mlp import MLP
 from xpnet.maths.optimizers import Coefficients, Moments, Optimizer, clip_by_norm, update_in_blocks
 
-__all__ = ["Step"]
+__all__ = ["Step", "compile_gradient", "compile_update"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,38 @@ class Step:
     @property
     def is_known(self) -> bool:
         """Whether an equal step does the same. One with the user's own code may have changed since."""
-        loss = self.mlp.criterion.loss_and_grad
-        while isinstance(loss, partial):
-            loss = loss.func
-        code = type(self.optimizer).__module__, loss.__module__
-        return all(str(module).startswith("xpnet.") for module in code)
+        return _is_known(self.mlp) and _is_ours(self.optimizer)
+
+
+def compile_gradient(mlp: MLP, backend: Backend) -> Callable[..., tuple[Array, Array]]:
+    """Return `mlp.sum_loss_and_grad` as a function (theta, X, Y, share, l2), compiled.
+
+    That of an equal network, if there was one, is not compiled again.
+    """
+    return (_compile_gradient if _is_known(mlp) else _compile_gradient.__wrapped__)(mlp, backend)
+
+
+def compile_update(step: Step, backend: Backend) -> Callable[..., tuple[Array, Moments]]:
+    """Return `step.update` as a function (theta, moments, g, coefficients), compiled likewise."""
+    return (_compile_update if step.is_known else _compile_update.__wrapped__)(step, backend)
+
+
+@lru_cache(maxsize=64)
+def _compile_gradient(mlp: MLP, backend: Backend) -> Callable[..., tuple[Array, Array]]:
+    return backend.compile(partial(mlp.sum_loss_and_grad, xp=backend.xp))
+
+
+@lru_cache(maxsize=64)
+def _compile_update(step: Step, backend: Backend) -> Callable[..., tuple[Array, Moments]]:
+    return backend.compile(partial(step.update, xp=backend.xp))
+
+
+def _is_known(mlp: MLP) -> bool:
+    loss = mlp.criterion.loss_and_grad
+    while isinstance(loss, partial):
+        loss = loss.func
+    return _is_ours(loss)
+
+
+def _is_ours(x: object) -> bool:
+    return str(getattr(x, "__module__", "")).startswith("xpnet.")

@@ -5,7 +5,7 @@
     records = keep_best(records, state, backend=backend)
     for record in stop_early(records, state, patience=5):
         ...
-    restore_best(state, backend=backend)
+    restore_best(state)
 
 Each wrapper passes the records on; what it keeps is in the state.
 """
@@ -72,7 +72,10 @@ def keep_if_best(state: TrainState, value: float, epoch: int, *, backend: Backen
         state.best = Best(backend.copy(state.theta), value, epoch)
 
 
-def restore_best(state: TrainState, *, backend: Backend) -> None:
-    """Set the parameters of the state to a copy of the best ones, if there are any in `state.best`."""
+def restore_best(state: TrainState) -> None:
+    """Set the parameters of the state to the best ones, if any were kept, and `state.best` to None.
+
+    Training that continues from this state keeps and compares only what it finds itself.
+    """
     if state.best is not None:
-        state.theta = backend.copy(state.best.theta)
+        state.theta, state.best = state.best.theta, None
