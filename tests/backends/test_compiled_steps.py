@@ -26,6 +26,7 @@ from xpnet.errors import InputError
 from xpnet.maths.losses import Loss
 from xpnet.maths.ops import ACTIVATIONS, identity
 from xpnet.maths.optimizers import SGD, RMSprop
+from xpnet.training import loop as training_loop
 from xpnet.training import start
 
 LONG = {"n_epochs": 10}  # 40 steps, which are worth recording
@@ -162,7 +163,11 @@ def count_compilations(function):
     return len(events)
 
 
-@pytest.mark.parametrize("parameters", [{}, {"solver": "sgd", "early_stopping": True}], ids=["adam", "sgd"])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"solver": "sgd", "early_stopping": True}, {"solver": "lbfgs"}],
+    ids=["adam", "sgd", "lbfgs"],
+)
 def test_jax_compiles_nothing_again_for_the_next_fit(parameters):
     jnp = pytest.importorskip("jax.numpy")
     rng = np.random.default_rng(0)
@@ -173,7 +178,30 @@ def test_jax_compiles_nothing_again_for_the_next_fit(parameters):
         assert count_compilations(lambda: model.fit(X, y)) > 0
         assert count_compilations(lambda: model.fit(X, y)) == 0
         assert count_compilations(lambda: clone(model).fit(X, y)) == 0
+        if not parameters:  # the others have no partial_fit
+            model.partial_fit(X, y)  # compares the classes with those of `fit`
+            assert count_compilations(lambda: model.partial_fit(X, y)) == 0
         assert count_compilations(lambda: model.set_params(alpha=0.1).fit(X, y)) > 0
+
+
+def test_jax_compiles_nothing_again_for_the_next_full_batch(monkeypatch):
+    pytest.importorskip("jax")
+    monkeypatch.setattr(training_loop, "WHOLE_ROWS", 16)
+    backend, mlp = resolve("cpu", "jax", "float64"), MLP((5, 7, 3), l2=0.1)
+    data = tuple(map(backend.asarray, problem(mlp)))
+    for optimizer, is_compiled in ((Adam(), True), (Adam(), False), (SGD(), True)):
+        state = start(mlp.init(1), optimizer, backend=backend)
+        records = epochs(
+            mlp,
+            optimizer,
+            state,
+            *data,
+            backend=backend,
+            schedule=lambda t: 0.1,
+            n_epochs=1,
+            batch_size=None,
+        )
+        assert (count_compilations(lambda records=records: list(records)) > 0) is is_compiled
 
 
 def test_jax_does_not_compile_the_steps_again_for_an_order_of_another_length():

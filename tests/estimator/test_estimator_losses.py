@@ -33,6 +33,8 @@ from sklearn.linear_model import LinearRegression, PoissonRegressor, QuantileReg
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.utils.class_weight import compute_sample_weight
 
+from xpnet import MLPRegressor
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -124,6 +126,37 @@ WEIGHTLESS = {
 def test_weights_that_are_all_0_are_refused(act):
     with pytest.raises(ValueError, match="weights must contain at least one non-zero number"):
         act()
+
+
+@pytest.mark.parametrize("params", [{}, {"solver": "lbfgs"}, {"watched": True}], ids=["", "lbfgs", "watched"])
+def test_weights_of_both_signs_that_sum_to_0_are_refused(params, backend, lend):
+    data = lend(X), lend(NUMBERS), lend(np.resize([1.0, -1.0], N))
+    validation = data if params == {"watched": True} else None
+    model = regressor() if validation else regressor(**params)
+    with pytest.raises(ValueError, match="Sample weights must not sum to 0"):
+        model.fit(*data[: 2 if validation else 3], validation_data=validation)
+
+
+def test_a_batch_whose_weights_are_all_0_is_passed_over():
+    # scikit-learn raises ZeroDivisionError.
+    weight = np.r_[WEIGHT[:BATCH], np.zeros(BATCH), WEIGHT[2 * BATCH :]]
+    settings = {"solver": "sgd", "momentum": 0.0, "shuffle": False, "max_iter": 1, "learning_rate_init": 0.05}
+    kept = weight > 0.0
+    model = regressor(**settings).fit(X, NUMBERS, weight)
+    others = regressor(**settings).fit(X[kept], NUMBERS[kept], weight[kept])
+    assert parameters(model) == pytest.approx(parameters(others), rel=1e-12)
+    assert model.loss_ * N == pytest.approx(others.loss_ * kept.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("params", [{"solver": "lbfgs"}, {"batch_size": N}], ids=["lbfgs", "adam"])
+def test_negative_weights_mean_what_they_mean_in_scikit_learn(params):
+    weight = np.where(np.arange(N) == 3, N / 2, -1.0)  # their sum is negative
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0, "alpha": 1.0} | params
+    ours, theirs = (
+        kind(**settings).fit(X, NUMBERS, weight) for kind in (MLPRegressor, neural_network.MLPRegressor)
+    )
+    assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-8)
+    assert parameters(ours) == pytest.approx(parameters(theirs), rel=1e-8)
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0}])

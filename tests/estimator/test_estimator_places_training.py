@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import neural_network
 from sklearn.callback import ScoringMonitor
 from sklearn.utils.class_weight import compute_sample_weight
 from small_data import (
@@ -9,6 +10,7 @@ from small_data import (
     CLASSES,
     LABELS,
     NAMES,
+    SMALL,
     TARGET,
     TARGETS,
     WEIGHT,
@@ -255,3 +257,45 @@ def test_losses_of_weighted_targets_are_those_on_numpy(loss, backend, lend):
     assert fitted.score(lend(X), lend(TARGETS), lend(WEIGHT)) == close(
         backend, expected.score(X, TARGETS, WEIGHT)
     )
+
+
+# The types of what is fitted
+
+
+def types_of(model):
+    """The type of each public fitted attribute, and for a list those of its entries. Arrays are all alike."""
+
+    def name(value):
+        if isinstance(value, list):
+            return "list", *sorted({name(entry) for entry in value})
+        return "array" if hasattr(value, "shape") and value.shape else type(value).__name__
+
+    return {key: name(value) for key, value in vars(model).items() if key.endswith("_") and key[0] != "_"}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"solver": "sgd", "early_stopping": True}, {"solver": "lbfgs"}, {"partial": True}],
+    ids=["adam", "stopping", "lbfgs", "partial_fit"],
+)
+@pytest.mark.parametrize(
+    ("ours", "y"),
+    [(classifier, BINARY), (classifier, LABELS), (regressor, TARGET)],
+    ids=["binary", "labels", "numbers"],
+)
+def test_fitted_attributes_have_the_types_of_scikit_learn(ours, y, params, backend, lend, tmp_path):
+    params = dict(params)
+    method = "partial_fit" if params.pop("partial", False) else "fit"
+    options = {}
+    if (method, ours) == ("partial_fit", classifier):
+        options["classes"] = np.arange(2 if y is BINARY else LABELS.shape[1])
+    model = ours(**params)
+    theirs = getattr(neural_network, type(model).__name__)(**SMALL | params)
+    getattr(theirs, method)(X, y, **options)
+    getattr(model, method)(lend(X), lend(y), **options)
+    found, expected = types_of(model), types_of(theirs)
+    ours_alone = expected["loss_curve_"] if "early_stopping" in params else "NoneType"
+    assert found == expected | {"validation_loss_curve_": ours_alone}
+    model.save(tmp_path / "model.safetensors")
+    loaded = types_of(type(model).load(tmp_path / "model.safetensors"))
+    assert {name: loaded[name] for name in found} == found

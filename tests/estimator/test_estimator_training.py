@@ -1,5 +1,6 @@
 """How the estimators train: warm starts, solvers, learning rates, callbacks, fits that fail."""
 
+import copy
 import math
 import warnings
 from functools import partial
@@ -12,6 +13,7 @@ from problems import (
     BATCH,
     BINARY,
     CLASSES,
+    COUNTS,
     FULL_BATCH,
     NUMBERS,
     STEPS_PER_EPOCH,
@@ -32,8 +34,10 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
+import xpnet
 from xpnet import MLPClassifier
 from xpnet.backends import Steps
+from xpnet.backends.accelerate import CompiledLoop
 from xpnet.maths.schedules import cosine, one_cycle
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -231,6 +235,37 @@ def test_a_schedule_by_name_lasts_for_the_whole_fit(name, function, solver):
     named = classifier(learning_rate=name, max_iter=6, **solver).fit(X, CLASSES)
     assert_same_fit(named, classifier(learning_rate=by_hand, max_iter=6, **solver).fit(X, CLASSES))
     assert named.loss_ != pytest.approx(classifier(max_iter=6, **solver).fit(X, CLASSES).loss_, rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "function"), [("cosine", cosine), ("one_cycle", one_cycle)])
+@pytest.mark.parametrize("before", [[], [N], [N, N]], ids=["", "fit", "warm-fit"])
+def test_partial_fit_follows_a_schedule_to_its_end(name, function, before):
+    # Each call is an epoch, whatever its number of rows: each takes the same share of the schedule.
+    sizes = [N, 20, N, 40]
+    steps = [math.ceil(n / BATCH) for n in sizes]
+    rates = [
+        function(i * m + t, lr=0.05, total=6 * m)
+        for i, m in enumerate(steps, start=2)
+        for t in range(1, m + 1)
+    ]
+    settings = {"solver": "sgd", "learning_rate_init": 0.05, "warm_start": True, "shuffle": False}
+    named = regressor(learning_rate=name, **settings)
+    for _ in before:  # of which partial_fit continues the last one
+        named.set_params(max_iter=2).fit(X, NUMBERS)
+    for _ in range(0 if before else 2):
+        named.set_params(max_iter=6).partial_fit(X, NUMBERS)
+    named.set_params(max_iter=6)
+    start = named._optimizer.step
+    by_hand = copy.deepcopy(named).set_params(learning_rate=lambda t: rates[t - start - 1])
+    for model in (named, by_hand):
+        for n in sizes:
+            model.partial_fit(X[:n], NUMBERS[:n])
+    assert_same_fit(named, by_hand)
+    digest = everything(named)
+    with pytest.raises(ValueError, match=rf"'{name}' spans max_iter=6 .* trained for 6\."):
+        named.partial_fit(X, NUMBERS)
+    assert everything(named) == digest
+    named.set_params(max_iter=7).partial_fit(X, NUMBERS)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adamw", "rmsprop"])
@@ -466,6 +501,26 @@ def test_early_stopping_has_nothing_to_keep_of_a_fit_that_diverges_at_once(make,
     assert not hasattr(model, "coefs_")
 
 
+@pytest.mark.parametrize("solver", [{"solver": "sgd"}, {"activation": "identity"}], ids=["sgd", "adam"])
+def test_a_poisson_mean_that_explodes_is_reported_as_by_scikit_learn(solver):
+    settings = {"loss": "poisson", "learning_rate_init": 100.0, "max_iter": 20, "random_state": 0} | solver
+    for module in (neural_network, xpnet):
+        model = module.MLPRegressor(hidden_layer_sizes=(8,), **settings)
+        with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite parameter weights"):
+            model.fit(X, COUNTS)
+
+
+def test_a_poisson_mean_may_be_as_large_as_the_dtype_allows():
+    ours, theirs = (
+        module.MLPRegressor("poisson", (8,), max_iter=2, random_state=0).fit(X, COUNTS)
+        for module in (xpnet, neural_network)
+    )
+    for model in (ours, theirs):
+        model.intercepts_[-1][...] += 200.0
+    assert ours.predict(X).max() > 1e80
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-10)
+
+
 def test_training_goes_on_after_a_partial_fit_that_failed():
     model, calm = (regressor().fit(X, NUMBERS) for _ in range(2))
     with pytest.raises(RuntimeError, match="no rate today"):
@@ -495,6 +550,27 @@ def test_an_interrupted_fit_keeps_what_it_has(make, y, monkeypatch):
     whole = make(learning_rate=lambda t: 0.05 if t < 15 else 1e-300, max_iter=3).fit(X, y)
     assert parameters(model) == pytest.approx(parameters(whole), rel=1e-12, abs=1e-12)
     assert model.loss_curve_ == pytest.approx(whole.loss_curve_[:2], rel=1e-12)
+
+
+def test_an_interrupted_fit_on_jax_keeps_the_epochs_that_are_over(monkeypatch):
+    jnp = pytest.importorskip("jax.numpy")
+    call, calls = CompiledLoop.__call__, []
+
+    def interrupt(*arguments):
+        result = call(*arguments)
+        calls.append(result)
+        if len(calls) == 5:  # two calls an epoch
+            raise KeyboardInterrupt
+        return result
+
+    data = jnp.asarray(X), jnp.asarray(NUMBERS)
+    expected = regressor(max_iter=2).fit(*data)
+    monkeypatch.setattr(CompiledLoop, "__call__", interrupt)
+    with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
+        model = regressor().fit(*data)
+    assert model.n_iter_ == 2
+    assert_same_fit(model, expected)
+    assert model.predict(data[0]).tolist() == expected.predict(data[0]).tolist()
 
 
 # Refused

@@ -116,18 +116,13 @@ def test_a_gradient_is_clipped_as_pytorch_does(max_norm, backend):
     assert backend.to_numpy(clipped) == pytest.approx(expected, rel=tolerance)
 
 
-@pytest.mark.parametrize("size", [1e10, 1e18, 1e19, 1e20, 1e28, 1e37])
-@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e25])
-def test_a_huge_gradient_in_float32_is_clipped_as_pytorch_does_in_float64(size, max_norm, place, backend):
-    torch = pytest.importorskip("torch")
+@pytest.mark.parametrize("size", [1e10, 1e19, 1e20, 1e37])
+@pytest.mark.parametrize("max_norm", [1e-3, 1e25])
+def test_a_huge_gradient_in_float32_is_clipped_as_in_float64(size, max_norm, backend):
     backend = resolve(backend.device_name, backend.name, "float32")
     g = (size * np.random.default_rng(0).uniform(-1.0, 1.0, 1000)).astype("float32")
-    parameter = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
-    parameter.grad = torch.tensor(g, dtype=torch.float64)
-    torch.nn.utils.clip_grad_norm_([parameter], max_norm)
-    expected = parameter.grad.numpy()
-    if max_norm < size:  # PyTorch divides by norm + 1e-6
-        expected *= max_norm / np.linalg.norm(expected)
+    exact = g.astype("float64")
+    expected = exact * min(1.0, max_norm / np.linalg.norm(exact))
     with np.errstate(over="ignore"):
         clipped = clip_by_norm(backend.asarray(g), max_norm, xp=backend.xp)
     assert clipped.dtype == backend.dtype
@@ -142,7 +137,7 @@ def test_a_gradient_that_is_short_enough_keeps_its_bits(max_norm):
 
 
 @pytest.mark.parametrize("make", [*(case[0] for case in CASES.values()), SGD(0.9, velocity=True)], ids=repr)
-def test_settings_that_are_numpy_numbers_leave_float32_alone(make, place, backend):
+def test_settings_that_are_numpy_numbers_leave_float32_alone(make, backend):
     backend = resolve(backend.device_name, backend.name, "float32")
     settings = {
         field.name: value if isinstance(value := getattr(make, field.name), bool) else np.float64(value)

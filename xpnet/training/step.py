@@ -1,8 +1,10 @@
 """A training step: the gradient of a batch, and the optimizer's update."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 from xpnet._typing import Array, Namespace
 from xpnet.backends import Backend
@@ -61,12 +63,14 @@ def compile_gradient(mlp: MLP, backend: Backend) -> Callable[..., tuple[Array, A
 
     That of an equal network, if there was one, is not compiled again.
     """
-    return (_compile_gradient if _is_known(mlp) else _compile_gradient.__wrapped__)(mlp, backend)
+    compiled: Callable[..., Any] = _share(_compile_gradient, mlp, backend, is_known=_is_known(mlp))
+    return compiled
 
 
 def compile_update(step: Step, backend: Backend) -> Callable[..., tuple[Array, Moments]]:
     """Return `step.update` as a function (theta, moments, g, coefficients), compiled likewise."""
-    return (_compile_update if step.is_known else _compile_update.__wrapped__)(step, backend)
+    compiled: Callable[..., Any] = _share(_compile_update, step, backend, is_known=step.is_known)
+    return compiled
 
 
 @lru_cache(maxsize=64)
@@ -77,6 +81,14 @@ def _compile_gradient(mlp: MLP, backend: Backend) -> Callable[..., tuple[Array, 
 @lru_cache(maxsize=64)
 def _compile_update(step: Step, backend: Backend) -> Callable[..., tuple[Array, Moments]]:
     return backend.compile(partial(step.update, xp=backend.xp))
+
+
+def _share(compile_it: Any, what: object, backend: Backend, *, is_known: bool) -> Any:
+    """Return `compile_it(what, backend)`, that of an earlier call if it is known to do the same."""
+    if is_known:
+        with suppress(TypeError):  # a setting that is an array has no hash
+            return compile_it(what, backend)
+    return compile_it.__wrapped__(what, backend)
 
 
 def _is_known(mlp: MLP) -> bool:
