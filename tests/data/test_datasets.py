@@ -346,6 +346,17 @@ def test_connection_lost_before_the_first_byte(server):
     assert contents(server.cache) == {}
 
 
+def test_a_full_disk_is_freed(server, monkeypatch):
+    class FullDisk(io.FileIO):
+        def write(self, data):
+            super().write(data[:1000])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download, "open", FullDisk, raising=False)
+    assert "No space left on device" in refusal(load, "mnist")
+    assert contents(server.cache) == {}
+
+
 def test_second_mirror_resumes_what_the_first_began(server):
     server.cut = 1000
     load("mnist")

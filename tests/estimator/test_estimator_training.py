@@ -510,6 +510,16 @@ def test_a_poisson_mean_that_explodes_is_reported_as_by_scikit_learn(solver):
             model.fit(X, COUNTS)
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 1e37), ("float64", 1e60)])
+def test_logistic_units_with_huge_inputs_learn_what_they_learn_in_scikit_learn(dtype, size):
+    settings = {"activation": "logistic", "solver": "sgd", "max_iter": 3, "random_state": 0, "alpha": 0.0}
+    data = (size * np.sign(X)).astype(dtype), BINARY
+    ours, theirs = (
+        module.MLPClassifier((8,), batch_size=N, **settings).fit(*data) for module in (xpnet, neural_network)
+    )
+    assert ours.loss_curve_ == pytest.approx(theirs.loss_curve_, rel=1e-5)
+
+
 def test_a_poisson_mean_may_be_as_large_as_the_dtype_allows():
     ours, theirs = (
         module.MLPRegressor("poisson", (8,), max_iter=2, random_state=0).fit(X, COUNTS)

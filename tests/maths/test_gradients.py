@@ -263,6 +263,17 @@ def test_an_activation_and_its_slope_as_far_out_as_ten_thousand(name, dtype):
     assert dz == pytest.approx(3.0 * ACTIVATION_SLOPES[name](exact), rel=4 * eps, abs=8 * eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_logistic_unit_that_is_off_is_exactly_0(dtype):
+    # As in SciPy: times an input of 1e37, even 2e-35 would be a large gradient.
+    z = np.array([-1e37, -800.0, -90.0, -30.0, 30.0, 90.0, 800.0, 1e37], dtype)
+    h = ACTIVATIONS["logistic"].forward(z.copy(), xp=np)
+    info = np.finfo(dtype)
+    exact = expit(z.astype("float64"))
+    np.testing.assert_allclose(h, exact, rtol=4 * info.eps, atol=2 * info.smallest_subnormal)
+    assert h[0] == 0.0
+
+
 def test_the_slope_at_a_kink_is_that_of_pytorch():
     torch = pytest.importorskip("torch")
     for name in ("relu", "leaky_relu", "elu"):

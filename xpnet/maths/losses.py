@@ -117,7 +117,7 @@ def pinball(z: Array, Y: Array, weight: Array | float, *, q: float, xp: Namespac
     return loss, dz
 
 
-def exponential(z: Array, *, xp: Namespace) -> Array:
+def exponential_mean(z: Array, *, xp: Namespace) -> Array:
     """Return the Poisson mean e^z."""
     return xp.exp(z)
 
@@ -150,7 +150,7 @@ LOSSES = {
     "squared_error": Loss(squared_error, identity, classifies=False),
     "huber": Loss(huber, identity, classifies=False),
     "absolute_error": Loss(absolute_error, identity, classifies=False),
-    "poisson": Loss(poisson, exponential, classifies=False),
+    "poisson": Loss(poisson, exponential_mean, classifies=False),
 }
 
 

@@ -42,10 +42,10 @@ def identity_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
 
 
 def logistic(z: Array, *, xp: Namespace) -> Array:
-    """h = 1 / (1 + e⁻ᶻ). The exponent is capped at 80, where h = 2e-35, to avoid overflow in float32."""
-    h = xp.exp(xp.minimum(-z, 80.0))
-    h += 1.0
-    return 1.0 / h
+    """h = 1 / (1 + e⁻ᶻ) = eᶻ / (1 + eᶻ). The exponent is capped at 80, where h is 1, to avoid overflow."""
+    h = xp.exp(xp.minimum(z, 80.0))
+    h /= h + 1.0
+    return h
 
 
 def logistic_backward(h: Array, dh: Array, *, xp: Namespace) -> Array:
