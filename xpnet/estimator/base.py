@@ -294,6 +294,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """Return the rows to train on (None for all) and the validation set (None if there is none)."""
         if validation_data is not None:
             data = read_held_out(self, validation_data, given)
+            check_some_weight(data.weight, given.backend)
             y = flatten(data.y, data.y_home)
             self._check_held_out(y, data.y_home)
             Y = self._make_targets(y, data.y_home, given.backend)

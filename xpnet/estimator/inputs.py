@@ -223,14 +223,13 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     """Return the sample weights (n,) in the dtype of X, on its backend, or None.
 
     Raises:
-        ValueError: if the weights are not 1-D, not finite, all 0 or sum to 0, do not have one entry per row
-            of X, or are of another library or on another device than X.
+        ValueError: if the weights are not 1-D, not finite or all 0, do not have one entry per row of X, or
+            are of another library or on another device than X.
     """
     if weight is None:
         return None
     if home.name == "numpy":
-        weight = bring_to(home, estimator, "sample_weight", weight)
-        return check_some_weight(_check_sample_weight(weight, X, dtype=home.dtype), home)
+        return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
     if library_of(weight) is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
