@@ -38,7 +38,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 import xpnet
 from xpnet import MLPClassifier
 from xpnet.backends import Steps
-from xpnet.backends.accelerate import CompiledLoop
+from xpnet.backends.accelerate.loop import CompiledLoop
 from xpnet.maths.schedules import cosine, one_cycle
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
