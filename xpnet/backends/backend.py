@@ -90,7 +90,8 @@ class Backend:
         namespace: the module to import for `xp`.
         remedy: how to install the library.
         devices: the kinds of devices it has, `cpu` or `cuda`, the default first.
-        steps_per_call: maximum number of steps that a compiled step takes in one call.
+        is_slow_stepwise: whether compiled steps should be taken several in a call. If not, one in a call is
+            almost as fast.
         chunk_rows: number of rows that the network processes at once in predictions, in evaluation and in
             the gradient over many rows.
         promotes: whether a product of an integer and a floating-point array is floating point.
@@ -106,7 +107,7 @@ class Backend:
     distributions: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     promotes: ClassVar[bool] = False
-    steps_per_call: ClassVar[int] = 1
+    is_slow_stepwise: ClassVar[bool] = False
     chunk_rows: ClassVar[int] = 8192
 
     device_name: str
@@ -286,8 +287,8 @@ class Backend:
     ) -> Callable[..., Any]:
         """Return a function (state, data, steps, first, last) -> state that takes steps of an epoch.
 
-        It takes the steps `first` to `last` - 1 of `Steps`, at most `steps_per_call`, with batches of one
-        size. It is compiled, recorded or captured if that makes it faster.
+        It takes the steps `first` to `last` - 1 of `Steps`, with batches of one size. It is compiled,
+        recorded or captured if that makes it faster.
 
         Args:
             step: a function (state, data, index, coefficients, *, xp) -> state: a fixed sequence of array

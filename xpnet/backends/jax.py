@@ -20,7 +20,7 @@ class Jax(Backend):
     remedy = 'pip install jax; for a GPU, pip install "jax[cuda13]"'
     devices = ("cpu", "cuda")
     promotes = True
-    steps_per_call = 64
+    is_slow_stepwise = True
 
     @classmethod
     def bind(cls, device_name: str, dtype_name: str) -> Self:

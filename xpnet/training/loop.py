@@ -31,6 +31,9 @@ WHOLE_ROWS = 8192
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
 
+# Maximum number of steps in a call of the compiled step, a divisor of the number above.
+_STEPS_PER_CALL = 64
+
 __all__ = [
     "WHOLE_ROWS",
     "Best",
@@ -164,7 +167,7 @@ def epochs(
         after_step: a function that is called with the state after each step. If it raises an exception,
             training stops between two steps.
         steps_at_once: maximum number of steps between two calls of `after_step`, which is called at least at
-            the multiples of this number. Only JAX takes several steps at once, which is faster.
+            the multiples of this number. Several steps at once are faster, above all on JAX.
 
     Raises:
         DivergenceError: if the loss of an epoch is not finite.
@@ -199,7 +202,7 @@ def epochs(
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
-        at_once = backend.steps_per_call if after_step is None else steps_at_once
+        at_once = _STEPS_PER_CALL if after_step is None else steps_at_once
         while (i := state.batch) < len(rates):
             last = i + 1
             # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
@@ -215,7 +218,7 @@ def epochs(
                     state.loss_sum = state.loss_sum + loss * (n if rows is None else rows.shape[0])
                 else:
                     if i < steps.n_whole:
-                        n_steps = min(backend.steps_per_call, at_once - state.step % at_once)
+                        n_steps = min(_STEPS_PER_CALL, at_once - state.step % at_once)
                         last = min(i + n_steps, steps.n_whole)
                     state.theta, state.moments, state.loss_sum = compiled_step(
                         (state.theta, state.moments, state.loss_sum), data, steps, i, last
