@@ -94,8 +94,8 @@ class Backend:
             almost as fast.
         chunk_rows: number of rows that the network processes at once in predictions, in evaluation and in
             the gradient over many rows.
-        promotes: whether a product of an integer and a floating-point array is floating point.
-        device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name.
+        device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name. Each
+            device has one name: `cuda` is `cuda:0`, and `cpu:0` is `cpu`.
         dtype_name: `float32` or `float64`.
         device: the library's own device object.
         xp: the Array API namespace that the mathematics uses.
@@ -106,7 +106,6 @@ class Backend:
     remedy: ClassVar[str]
     distributions: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
-    promotes: ClassVar[bool] = False
     is_slow_stepwise: ClassVar[bool] = False
     chunk_rows: ClassVar[int] = 8192
 
@@ -124,6 +123,8 @@ class Backend:
         kind, number = split_device(device_name)
         if kind == "cuda":
             device_name = f"cuda:{number}"
+        elif device_name == "cpu:0":
+            device_name = "cpu"
         xp = cast(Namespace, import_module(cls.namespace))
         return cls(device_name, dtype_name, cls.find_device(device_name), xp)
 
@@ -198,6 +199,11 @@ class Backend:
         """Return the name of the device of x, an array of this library."""
         return "cpu"
 
+    @staticmethod
+    def explain_unreadable(x: Any) -> str | None:
+        """Return why xpnet cannot use x, an array of this library, and what to do. None if it can."""
+        return None
+
     @property
     def hardware(self) -> str | None:
         """The model of the GPU as its driver names it, or None on the CPU."""
@@ -222,6 +228,11 @@ class Backend:
     def place(self) -> tuple[str, str]:
         """(library, device). Arrays with equal places can be combined in one operation."""
         return self.name, self.device_name
+
+    @property
+    def is_in_host_memory(self) -> bool:
+        """Whether the device is the CPU, from which every library can take arrays."""
+        return self.device_name.partition(":")[0] == "cpu"
 
     @property
     def is_on_gpu(self) -> bool:

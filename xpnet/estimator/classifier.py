@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
@@ -175,8 +175,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._set_labels(Labels.of(y, locate(y)) if _is_multilabel(y) else _read_classes(classes))
-        elif classes is not None and _read_classes(classes).list_classes() != self._labels.list_classes():
+            self._set_labels(self._read_labels(X, y, classes))
+        elif (
+            classes is not None
+            and self._read_labels(X, y, classes).list_classes() != self._labels.list_classes()
+        ):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
                 f"{self.classes_!r}"
@@ -192,7 +195,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @refuse_shortage
     def predict_proba(self, X: Any) -> Any:
-        """Return the class probabilities (n, n_classes), on the device of X, in the dtype of `coefs_`."""
+        """Return the class probabilities (n, n_classes), on the device of X.
+
+        They are float64 if X or `coefs_` is, else float32.
+        """
 
         def compute_probabilities(z: Any, xp: Any) -> Array:
             p = find_loss(self).predict(z, xp=xp)
@@ -224,17 +230,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         labels, home = self._labels, inputs.home
         xp: Any = home.xp
         predicted = labels.name_classes(self._apply(labels.choose_classes, inputs), home)
-        if is_on_host(predicted):
-            return float(accuracy_score(to_host(y), predicted, sample_weight=to_host(sample_weight)))
-        y = flatten(read_targets(self, y, home)[0], home)
-        check_consistent_length(inputs.X, y)
+        weight = check_weight(self, sample_weight, inputs.X, home)
+        if not is_on_host(predicted):
+            y, y_home = read_targets(self, y, home)
+            y = flatten(y, y_home)
+            check_consistent_length(inputs.X, y)
+        if is_on_host(predicted) or y.dtype != predicted.dtype:  # NumPy compares any two dtypes exactly
+            return float(accuracy_score(to_host(y), to_host(predicted), sample_weight=to_host(weight)))
         with home.as_current():
-            if y.dtype != predicted.dtype:
-                y, predicted = (xp.astype(labels, home.dtype) for labels in (y, predicted))
             right = predicted == y
             right = xp.all(right, axis=1) if right.ndim == 2 else right
-            weight = check_weight(self, sample_weight, inputs.X, home)
             return accuracy(right, weight, dtype=home.dtype, xp=xp)
+
+    def _read_labels(self, X: Any, y: Any, classes: Any) -> Labels:
+        """Return the labels of a first `partial_fit`, where X is: `classes` in ascending order."""
+        home = locate(X)
+        if is_on_host(y):
+            is_multilabel = type_of_target(y).startswith("multilabel")
+        else:
+            is_multilabel = y.ndim == 2 and y.shape[1] > 1
+        name, given = ("y", y) if is_multilabel else ("classes", classes)
+        if home.name == "numpy":
+            given = bring_to(home, self, name, given)
+            return Labels.of(given if is_multilabel else np.asarray(given), home)
+        return Labels.of(*read_targets(self, given, home, name=name))
 
     def _set_labels(self, labels: Labels) -> None:
         self._labels, self.classes_ = labels, labels.classes
@@ -271,33 +290,40 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 Y = (1.0 - self.label_smoothing) * Y + 0.5 * self.label_smoothing
         return Y
 
-    def _weigh_classes(self, given: Sample, y: Any) -> Any:
-        """Return the sample weights (n,) multiplied with the class weights, or None."""
+    def _weigh_classes(self, data: Sample, given: Sample) -> Any:
+        """Return the sample weights (n,) of data multiplied with the class weights, or None.
+
+        The weights of the classes are those in `given`, the training data.
+        """
         if self.class_weight is None:
-            return given.weight
-        if self._labels.kind == MULTILABEL:
-            raise ValueError("class_weight does not support multi-label targets: pass sample_weight instead")
+            return data.weight
+        weights = self._find_class_weights(given)
+        backend = given.backend
+        indices = backend.bring(self._labels.find_indices(data.y, data.y_home), data.y_home)
+        with backend.as_current():
+            weight = cast(Any, backend.xp).take(weights, indices, axis=0)
+            return weight if data.weight is None else weight * data.weight
+
+    def _find_class_weights(self, given: Sample) -> Array:
+        """Return the weight (n_classes,) of each class, on the backend that computes."""
         labels = self._labels
-        xp: Any = given.backend.xp
-        indices = given.backend.bring(labels.find_indices(y, given.y_home), given.y_home)
+        if labels.kind == MULTILABEL:
+            raise ValueError("class_weight does not support multi-label targets: pass sample_weight instead")
         known = labels.list_classes()
         if self.class_weight == "balanced":
+            xp: Any = given.backend.xp
+            indices = given.backend.bring(labels.find_indices(given.y, given.y_home), given.y_home)
             with given.backend.as_current():
                 counts = xp.astype(xp.unique_counts(indices).counts, given.backend.dtype)
-                weights = given.X.shape[0] / (len(known) * counts)
-        else:
-            unknown = [name for name in self.class_weight if name not in known]
-            if unknown:
-                raise ValueError(f"class_weight contains {unknown}, but the classes in y are {known}")
-            numbers = np.asarray([float(self.class_weight.get(name, 1.0)) for name in known])
-            if not (np.isfinite(numbers) & (numbers >= 0.0)).all():
-                raise ValueError(
-                    f"class_weight: expected finite numbers of at least 0, got {self.class_weight}"
-                )
-            weights = given.backend.asarray(numbers)
-        with given.backend.as_current():
-            weight = xp.take(weights, indices, axis=0)
-            return weight if given.weight is None else weight * given.weight
+                return cast(Array, given.X.shape[0] / (len(known) * counts))
+        mapping = cast(Mapping[Any, float], self.class_weight)
+        unknown = [name for name in mapping if name not in known]
+        if unknown:
+            raise ValueError(f"class_weight contains {unknown}, but the classes in y are {known}")
+        numbers = np.asarray([float(mapping.get(name, 1.0)) for name in known])
+        if not (np.isfinite(numbers) & (numbers >= 0.0)).all():
+            raise ValueError(f"class_weight: expected finite numbers of at least 0, got {mapping}")
+        return given.backend.asarray(numbers)
 
     def _find_strata(self, y: Any, home: Backend) -> Any:
         """Return the class indices to stratify the validation split by, on the host, or None."""
@@ -318,14 +344,3 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _is_multilabel(y: Any) -> bool:
-    if is_on_host(y):
-        return bool(type_of_target(y).startswith("multilabel"))
-    return bool(y.ndim == 2 and y.shape[1] > 1)
-
-
-def _read_classes(classes: Any) -> Labels:
-    """Return the labels in `classes`, unique and in ascending order."""
-    return Labels.of(np.asarray(classes) if is_on_host(classes) else classes, locate(classes))

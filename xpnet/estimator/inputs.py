@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.utils.validation import (
     _check_sample_weight,
+    _check_y,
     check_array,
     check_consistent_length,
     check_is_fitted,
@@ -35,17 +36,19 @@ __all__ = [
     "Inputs",
     "Sample",
     "bring_to",
+    "check_place",
     "check_some_weight",
     "check_weight",
-    "describe_place",
     "find_backend",
+    "follow",
+    "has_float64",
     "is_on_host",
     "is_text",
     "locate",
-    "make_place_error",
     "read_X",
     "read_sample",
     "read_targets",
+    "send",
 ]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -58,12 +61,14 @@ class Inputs(NamedTuple):
         X: (n, features) on `home`, or a sparse matrix.
         home: the backend of the X that was passed, in its floating dtype. Results are returned on it.
         backend: the backend that computes.
+        source: the backend of the fitted arrays, in their dtype.
         is_checked: whether X is known to be finite. If not, iterate over `CheckedRows`.
     """
 
     X: Any
     home: Backend
     backend: Backend
+    source: Backend
     is_checked: bool = True
 
 
@@ -122,8 +127,8 @@ def locate(x: Any) -> Backend:
 
 
 def is_text(y: Any) -> bool:
-    """Return whether y, on the host, contains text or objects, which only NumPy supports."""
-    return np.asarray(y).dtype.kind in "OUS"
+    """Return whether y, on the host, contains text, objects or dates, which only NumPy supports."""
+    return np.asarray(y).dtype.kind not in "biufc"
 
 
 def find_backend(device: str, dtype: str) -> Backend:
@@ -136,16 +141,18 @@ def find_backend(device: str, dtype: str) -> Backend:
 def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Sample:
     """Check the arguments of `fit` and move them to the backend that computes.
 
+    y and sample_weight are moved to the library and the device of X.
+
     Raises:
-        ValueError: as scikit-learn's estimators; if y or sample_weight is of another library or on another
-            device than X, unless the estimator has a `device` or scikit-learn's `array_api_dispatch` is on
-            ("everything follows X"); or if X is sparse and `device` is not NumPy.
+        ValueError: as scikit-learn's estimators; as `follow`; if an array is sparse, sharded or not in
+            memory; or if X is sparse and `device` is not NumPy.
     """
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    if is_on_host(X):
+    X, library = _read("X", X)
+    if library in (None, "numpy"):
         X, y = validate_data(
             estimator,
             X,
@@ -184,38 +191,51 @@ def read_X(estimator: Any, X: Any, method: str) -> Inputs:
     X on a GPU is not checked for NaN and infinity: the host would have to wait for the device.
 
     Raises:
-        ValueError: as scikit-learn's estimators; or if X is of another library or on another device than the
-            fitted arrays, unless the estimator has a `device`.
+        ValueError: as scikit-learn's estimators; as `check_place`; or if X is sparse, sharded or not in
+            memory.
     """
     if not hasattr(estimator, "coefs_"):
         check_is_fitted(estimator)  # raises NotFittedError
     parameters = estimator.coefs_[0]
     if type(X) is type(parameters) is np.ndarray and _is_plain(estimator, X):
         home = _find_home(X)
-        return Inputs(X, home, home, is_checked=False)
-    backend = backend_of(parameters)
-    if is_on_host(X):
-        if backend.name != "numpy" and estimator.device is None:
-            raise make_place_error(estimator, method, backend.place, ("numpy", "cpu"))
+        source = _bind_numpy("float64" if parameters.dtype == _FLOATS[1] else "float32")
+        return Inputs(X, home, home, source, is_checked=False)
+    source = backend_of(parameters)
+    X, library = _read("X", X)
+    if library in (None, "numpy"):
+        check_place(estimator, method, source, _bind_numpy("float64"))
         X = validate_data(estimator, X, accept_sparse="csr", reset=False)
         home = _find_home(X)
     else:
         X, home = _check_on_device(estimator, X, reset=False, predicts=True)
-        if backend.place != home.place and estimator.device is None:
-            raise make_place_error(estimator, method, backend.place, home.place)
-    if backend.name == home.name == "numpy":
-        return Inputs(X, home, home)
+        check_place(estimator, method, source, home)
+    if estimator.device is None or source.place == home.place:
+        return Inputs(X, home, home, source)
     if issparse(X):
-        raise _make_sparse_error(backend.name)
-    return Inputs(X, home, backend)
+        raise _make_sparse_error(source.name)
+    return Inputs(X, home, source, source)
 
 
-def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
-    """Check the y for an X on `home`, which is not NumPy. Return y and its backend."""
-    if is_on_host(y) and is_text(y):
-        return np.asarray(y), _bind_numpy("float64")
-    y = home.asarray(np.asarray(y)) if library_of(y) is None else bring_to(home, estimator, "y", y)
-    _check_values(y, home, "y", estimator, ensure_2d=False)
+def read_targets(estimator: Any, y: Any, home: Backend, *, name: str = "y") -> tuple[Any, Backend]:
+    """Check the y for an X on `home`, which is not NumPy. Return y and its backend.
+
+    This is `home`, or NumPy if y is text.
+    """
+    y, library = _read(name, y)
+    if library in (None, "numpy"):
+        is_numeric = not hasattr(estimator, "predict_proba")
+        y = _check_y(y, multi_output=True, y_numeric=is_numeric, estimator=estimator)
+        if issparse(y):
+            y = y.toarray()
+        if is_text(y):
+            return y, _bind_numpy("float64")
+        if library is not None:
+            follow(estimator, name, _bind_numpy("float64"), home)
+        y = send(name, y, home)
+    else:
+        y = bring_to(home, estimator, name, y)
+    _check_values(y, home, name, estimator, ensure_2d=False)
     return y, home
 
 
@@ -224,17 +244,18 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
 
     Raises:
         ValueError: if the weights are not 1-D, not finite or all 0, do not have one entry per row of X, or
-            are of another library or on another device than X.
+            cannot be moved to X.
     """
     if weight is None:
         return None
+    weight, library = _read("sample_weight", weight)
     if home.name == "numpy":
         return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
-    if library_of(weight) is None:
+    if library is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
             weight = np.full(X.shape[0], float(weight))
-        weight = home.asarray(weight)
+        weight = send("sample_weight", weight, home)
     else:
         weight = bring_to(home, estimator, "sample_weight", weight)
     if weight.ndim != 1 or weight.shape[0] != X.shape[0]:
@@ -256,22 +277,128 @@ def check_some_weight(weight: Any, backend: Backend) -> Any:
 
 
 def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
-    """Return x, an array of any library, on `home`, the backend of X. Return anything else unchanged.
+    """Return x, an array of any library, on `home`, the backend of X.
+
+    If x is not an array and `home` is NumPy, return it unchanged, except for a list, which becomes an array.
+    Half precision becomes float32, except on NumPy.
 
     Raises:
-        ValueError: if x has another place than X, and neither `device` nor `array_api_dispatch` allows
-            moving it.
+        ValueError: as `follow`; if x is sparse, sharded or not in memory; or if `home` cannot hold its
+            integers.
     """
-    if library_of(x) is None:
-        return x
-    source = backend_of(x)
-    if source.place != home.place and estimator.device is None and not get_config()["array_api_dispatch"]:
+    x, library = _read(name, x)
+    if library is not None:
+        source = backend_of(x)
+        follow(estimator, name, source, home)
+        x = _widen_half(source.detach(x), source)
+        if source.place == home.place:
+            return x
+        x = source.to_numpy(x)
+    return x if home.name == "numpy" else send(name, np.asarray(x), home)
+
+
+def follow(estimator: Any, name: str, source: Backend, home: Backend) -> None:
+    """Raise ValueError unless an array on `source` may be moved to `home`, the backend of X.
+
+    It may if both are in host memory, if the estimator has a `device`, or if scikit-learn's
+    `array_api_dispatch` is on ("everything follows X").
+    """
+    if (
+        source.place == home.place
+        or (source.is_in_host_memory and home.is_in_host_memory)
+        or estimator.device is not None
+        or get_config()["array_api_dispatch"]
+    ):
+        return
+    raise ValueError(
+        f"X is {_describe_place(home)}, {name} is {_describe_place(source)}: expected both on the same "
+        f"device. Move {name} to the device of X, or set {type(estimator).__name__}(device=...), which moves "
+        "both"
+    )
+
+
+def check_place(estimator: Any, method: str, fitted: Backend, given: Backend) -> None:
+    """Raise ValueError unless a model whose arrays are on `fitted` may be called with an X on `given`.
+
+    It may if both are in host memory or the estimator has a `device`. While `array_api_dispatch` is on, the
+    libraries must be the same, too, as scikit-learn requires of every estimator.
+    """
+    if fitted.place == given.place or estimator.device is not None:
+        return
+    expected = "be on the same device"
+    if get_config()["array_api_dispatch"]:
+        expected = "use the same namespace and be on the same device"
+    elif fitted.is_in_host_memory and given.is_in_host_memory:
+        return
+    name = type(estimator).__name__
+    raise ValueError(
+        f"Inputs passed to {name}.{method}() must {expected} as those passed to fit(): the fitted arrays are "
+        f"{_describe_place(fitted)}, X is {_describe_place(given)}. Move X, or the model with "
+        f"to_device({':'.join(given.place)!r}), or fit with {name}(device=...), which moves X automatically"
+    )
+
+
+def _read(name: str, x: Any) -> tuple[Any, str | None]:
+    """Return x, a list as an array, and the library that x is from. Raise ValueError if it is unreadable."""
+    library = library_of(x)
+    if library is not None:
+        if problem := LIBRARIES[library].explain_unreadable(x):
+            raise ValueError(f"{name} {problem}")
+    elif isinstance(x, list | tuple):
+        try:
+            return np.asarray(x), None
+        except ValueError as error:
+            if "inhomogeneous" not in str(error):
+                raise
+            raise ValueError(
+                f"{name}: expected rows of equal length, got a ragged list. Pad the rows, or convert lists "
+                "of labels with sklearn.preprocessing.MultiLabelBinarizer"
+            ) from None
+    elif hasattr(x, "__dask_graph__") and x.__dask_graph__() is not None:
         raise ValueError(
-            f"X is {describe_place(home.place)}, {name} is {describe_place(source.place)}: expected both to "
-            f"have the same library and device. Move {name} to the device of X, or set "
-            f"{type(estimator).__name__}(device=...), which moves both"
+            f"{name} is a dask collection, which is not in memory: pass {name}.compute(), or call "
+            "partial_fit with one block of rows at a time"
         )
-    return home.bring(x, source)
+    return x, library
+
+
+def send(name: str, host: NDArray[Any], home: Backend) -> Any:
+    """Return a NumPy array on `home`: in its own dtype if every library has it, else in a wider one.
+
+    Raises:
+        ValueError: if `home` cannot hold its integers.
+    """
+    kind, size = host.dtype.kind, host.dtype.itemsize
+    dtype: Any = host.dtype.newbyteorder("=")
+    if kind == "f":
+        dtype = np.float64 if size > 4 and has_float64(home) else np.float32
+    elif kind == "u" and size > 1:
+        dtype = np.int64
+    host = host.astype(dtype, copy=False)
+    there: Any = home.bring(cast(Any, host), _bind_numpy("float64"))
+    # JAX has no 64-bit integers outside its 64-bit mode, and cuts them.
+    is_narrower = kind in "iu" and not str(there.dtype).endswith(host.dtype.name)
+    if is_narrower and (home.to_numpy(there) != host).any():
+        raise ValueError(
+            f"{name}: {home.name} has no {host.dtype.name} here, and not every number fits in {there.dtype}. "
+            "Pass smaller numbers, or switch its 64-bit types on"
+        )
+    return there
+
+
+def has_float64(backend: Backend) -> bool:
+    """Return whether the library has float64 on this device. JAX has it in its 64-bit mode only."""
+    info = cast(Any, backend.xp).__array_namespace_info__()
+    return "float64" in info.dtypes(device=backend.device, kind="real floating")
+
+
+def _widen_half(x: Any, home: Backend) -> Any:
+    """Return float16 and bfloat16 as float32, except on NumPy, where scikit-learn's rules apply."""
+    if home.name == "numpy" or not str(x.dtype).endswith("float16"):
+        return x
+    xp: Any = home.xp
+    with home.as_current():
+        return xp.astype(x, xp.float32)
 
 
 def _is_plain(estimator: Any, X: NDArray[Any]) -> bool:
@@ -289,30 +416,36 @@ def _is_plain(estimator: Any, X: NDArray[Any]) -> bool:
 
 
 def _find_home(X: Any) -> Backend:
-    """Return the NumPy backend in the dtype of X, with a namespace that supports its memory layout."""
-    backend = _bind_numpy("float64" if X.dtype == _FLOATS[1] else "float32")
+    """Return the NumPy backend in the dtype of X, with a namespace that supports its memory layout.
+
+    For an X that is not floating point it is the dtype of a product of X with float32.
+    """
+    dtype = X.dtype if X.dtype.kind == "f" else np.result_type(X.dtype, np.float32)
+    backend = _bind_numpy("float64" if dtype == _FLOATS[1] else "float32")
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))
 
 
 def _check_on_device(estimator: Any, X: Any, *, reset: bool, predicts: bool = False) -> tuple[Any, Backend]:
-    """Return X, an array of a library other than NumPy, as floating point, and its backend."""
+    """Return X, an array of a library other than NumPy, as float32 or float64, and its backend.
+
+    Integers and booleans become the default floating dtype of the library, half precision float32.
+    """
     home = backend_of(X)
     X = home.detach(X)
     xp: Any = home.xp
-    if xp.isdtype(X.dtype, ("integral", "bool")) and home.promotes:
+    if xp.isdtype(X.dtype, ("integral", "bool")):
         dtype = xp.__array_namespace_info__().default_dtypes(device=home.device)["real floating"]
         with home.as_current():
             X = xp.astype(X, dtype)
+    X = _widen_half(X, home)
+    if X.dtype != home.dtype:
         home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
         X.dtype, "complex floating"
     ):
-        raise ValueError(
-            f"X is {X.dtype}, expected float32 or float64: {home.name} does not define which of the two it "
-            "converts to, so convert X"
-        )
+        raise ValueError(f"X is {X.dtype}, which xpnet does not support: convert X to float32 or float64")
     _check_values(X, home, "X", estimator, reads=not (predicts and home.is_on_gpu))
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     return X, home
@@ -342,23 +475,10 @@ def _check_values(
 
 def _make_sparse_error(name: str) -> ValueError:
     return ValueError(
-        f"X is a sparse matrix, which xpnet does not support with {name}: omit `device`, or pass X.toarray()"
+        f"X is a sparse matrix, which xpnet does not support with {name}: set device=None, or pass "
+        "X.toarray()"
     )
 
 
-def describe_place(place: tuple[str, str]) -> str:
-    """Return a place as text: "library on device"."""
-    return f"{place[0]} on {place[1]}"
-
-
-def make_place_error(
-    estimator: Any, method: str, fitted: tuple[str, str], given: tuple[str, str]
-) -> ValueError:
-    """Return the error for an X whose place is not that of the fitted arrays."""
-    name = type(estimator).__name__
-    return ValueError(
-        f"Inputs passed to {name}.{method}() must use the same namespace and the same device as those passed "
-        f"to fit(): the fitted arrays are {describe_place(fitted)}, X is {describe_place(given)}. Move X, or "
-        f"the model with to_device({':'.join(given)!r}), or fit with {name}(device=...), which moves X "
-        "automatically"
-    )
+def _describe_place(backend: Backend) -> str:
+    return f"{backend.name} on {backend.device_name}"

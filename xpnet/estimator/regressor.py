@@ -180,8 +180,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 raise ValueError("loss='poisson': expected y of at least 0, got a negative value")
         return Y  # type: ignore[no-any-return]
 
-    def _weigh_classes(self, given: Sample, y: Any) -> Any:
-        return given.weight
+    def _weigh_classes(self, data: Sample, given: Sample) -> Any:
+        return data.weight
 
     def _find_strata(self, y: Any, home: Backend) -> None:
         return None
