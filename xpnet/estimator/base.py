@@ -22,18 +22,11 @@ from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
+from xpnet.estimator.arrays import check_place, has_float64
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.conversion import convert_to_sklearn
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import (
-    CheckedRows,
-    Inputs,
-    Sample,
-    check_place,
-    check_some_weight,
-    has_float64,
-    read_sample,
-)
+from xpnet.estimator.inputs import CheckedRows, Inputs, Sample, check_some_weight, read_sample
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import (

@@ -15,17 +15,10 @@ from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, to_host
+from xpnet.estimator.arrays import bring_to, is_on_host, locate
 from xpnet.estimator.base import BaseMLP, has_partial_fit
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import (
-    Sample,
-    bring_to,
-    check_weight,
-    is_on_host,
-    locate,
-    read_targets,
-    read_X,
-)
+from xpnet.estimator.inputs import Sample, check_weight, read_targets, read_X
 from xpnet.estimator.labels import MULTILABEL, Labels, flatten
 from xpnet.estimator.objective import find_loss
 from xpnet.maths.ops import softplus

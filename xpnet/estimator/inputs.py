@@ -4,19 +4,16 @@ scikit-learn checks host data (lists, NumPy, pandas, SciPy sparse). An array of 
 its device, with a few reductions. If one of them fails, a copy on the host is passed to scikit-learn, which
 raises its usual error.
 
-Only this module determines the library and the device of what a user passes. It returns arrays with their
-backends.
+This module returns arrays with their backends, so that no other has to determine them again.
 """
 
 import math
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn import get_config
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -27,28 +24,29 @@ from sklearn.utils.validation import (
 )
 
 from xpnet._typing import Namespace
-from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
-from xpnet.errors import choose
+from xpnet.backends import Backend, backend_of
+from xpnet.estimator.arrays import (
+    bind_numpy,
+    bring_to,
+    check_place,
+    find_backend,
+    follow,
+    is_text,
+    read_array,
+    send,
+    widen_half,
+)
 from xpnet.estimator.host import HostNamespace
 
 __all__ = [
     "CheckedRows",
     "Inputs",
     "Sample",
-    "bring_to",
-    "check_place",
     "check_some_weight",
     "check_weight",
-    "find_backend",
-    "follow",
-    "has_float64",
-    "is_on_host",
-    "is_text",
-    "locate",
     "read_X",
     "read_sample",
     "read_targets",
-    "send",
 ]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -111,33 +109,6 @@ class Sample(NamedTuple):
     backend: Backend
 
 
-@cache
-def _bind_numpy(dtype: str) -> Backend:
-    return LIBRARIES["numpy"].bind("cpu", dtype)
-
-
-def is_on_host(x: Any) -> bool:
-    """Return whether x is a NumPy array, or not an array at all (a list, DataFrame or sparse matrix)."""
-    return library_of(x) in (None, "numpy")
-
-
-def locate(x: Any) -> Backend:
-    """Return the backend of x. It is NumPy if x is not an array of a library."""
-    return _bind_numpy("float64") if is_on_host(x) else backend_of(x)
-
-
-def is_text(y: Any) -> bool:
-    """Return whether y, on the host, contains text, objects or dates, which only NumPy supports."""
-    return np.asarray(y).dtype.kind not in "biufc"
-
-
-def find_backend(device: str, dtype: str) -> Backend:
-    """Return the backend for the parameter `device`: "cpu", "cuda:1", "torch" or "torch:cpu"."""
-    name, _, rest = device.partition(":")
-    choose("device", name, ("auto", "cpu", "cuda", *LIBRARIES))
-    return resolve(rest or "auto", name, dtype) if name in LIBRARIES else resolve(device, None, dtype)
-
-
 def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Sample:
     """Check the arguments of `fit` and move them to the backend that computes.
 
@@ -151,19 +122,19 @@ def read_sample(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bo
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    X, library = _read("X", X)
+    X, library = read_array("X", X)
     if library in (None, "numpy"):
         X, y = validate_data(
             estimator,
             X,
-            bring_to(_bind_numpy("float64"), estimator, "y", y),
+            bring_to(bind_numpy("float64"), estimator, "y", y),
             accept_sparse="csr",
             multi_output=True,
             y_numeric=not hasattr(estimator, "predict_proba"),
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        home, y_home = _find_home(X), _bind_numpy("float64")
+        home, y_home = _find_home(X), bind_numpy("float64")
     else:
         X, home = _check_on_device(estimator, X, reset=reset)
         y, y_home = read_targets(estimator, y, home)
@@ -199,12 +170,12 @@ def read_X(estimator: Any, X: Any, method: str) -> Inputs:
     parameters = estimator.coefs_[0]
     if type(X) is type(parameters) is np.ndarray and _is_plain(estimator, X):
         home = _find_home(X)
-        source = _bind_numpy("float64" if parameters.dtype == _FLOATS[1] else "float32")
+        source = bind_numpy("float64" if parameters.dtype == _FLOATS[1] else "float32")
         return Inputs(X, home, home, source, is_checked=False)
     source = backend_of(parameters)
-    X, library = _read("X", X)
+    X, library = read_array("X", X)
     if library in (None, "numpy"):
-        check_place(estimator, method, source, _bind_numpy("float64"))
+        check_place(estimator, method, source, bind_numpy("float64"))
         X = validate_data(estimator, X, accept_sparse="csr", reset=False)
         home = _find_home(X)
     else:
@@ -222,16 +193,16 @@ def read_targets(estimator: Any, y: Any, home: Backend, *, name: str = "y") -> t
 
     This is `home`, or NumPy if y is text.
     """
-    y, library = _read(name, y)
+    y, library = read_array(name, y)
     if library in (None, "numpy"):
         is_numeric = not hasattr(estimator, "predict_proba")
         y = _check_y(y, multi_output=True, y_numeric=is_numeric, estimator=estimator)
         if issparse(y):
             y = y.toarray()
         if is_text(y):
-            return y, _bind_numpy("float64")
+            return y, bind_numpy("float64")
         if library is not None:
-            follow(estimator, name, _bind_numpy("float64"), home)
+            follow(estimator, name, bind_numpy("float64"), home)
         y = send(name, y, home)
     else:
         y = bring_to(home, estimator, name, y)
@@ -248,7 +219,7 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     """
     if weight is None:
         return None
-    weight, library = _read("sample_weight", weight)
+    weight, library = read_array("sample_weight", weight)
     if home.name == "numpy":
         return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
     if library is None:
@@ -276,131 +247,6 @@ def check_some_weight(weight: Any, backend: Backend) -> Any:
     return weight
 
 
-def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
-    """Return x, an array of any library, on `home`, the backend of X.
-
-    If x is not an array and `home` is NumPy, return it unchanged, except for a list, which becomes an array.
-    Half precision becomes float32, except on NumPy.
-
-    Raises:
-        ValueError: as `follow`; if x is sparse, sharded or not in memory; or if `home` cannot hold its
-            integers.
-    """
-    x, library = _read(name, x)
-    if library is not None:
-        source = backend_of(x)
-        follow(estimator, name, source, home)
-        x = _widen_half(source.detach(x), source)
-        if source.place == home.place:
-            return x
-        x = source.to_numpy(x)
-    return x if home.name == "numpy" else send(name, np.asarray(x), home)
-
-
-def follow(estimator: Any, name: str, source: Backend, home: Backend) -> None:
-    """Raise ValueError unless an array on `source` may be moved to `home`, the backend of X.
-
-    It may if both are in host memory, if the estimator has a `device`, or if scikit-learn's
-    `array_api_dispatch` is on ("everything follows X").
-    """
-    if (
-        source.place == home.place
-        or (source.is_in_host_memory and home.is_in_host_memory)
-        or estimator.device is not None
-        or get_config()["array_api_dispatch"]
-    ):
-        return
-    raise ValueError(
-        f"X is {_describe_place(home)}, {name} is {_describe_place(source)}: expected both on the same "
-        f"device. Move {name} to the device of X, or set {type(estimator).__name__}(device=...), which moves "
-        "both"
-    )
-
-
-def check_place(estimator: Any, method: str, fitted: Backend, given: Backend) -> None:
-    """Raise ValueError unless a model whose arrays are on `fitted` may be called with an X on `given`.
-
-    It may if both are in host memory or the estimator has a `device`. While `array_api_dispatch` is on, the
-    libraries must be the same, too, as scikit-learn requires of every estimator.
-    """
-    if fitted.place == given.place or estimator.device is not None:
-        return
-    expected = "be on the same device"
-    if get_config()["array_api_dispatch"]:
-        expected = "use the same namespace and be on the same device"
-    elif fitted.is_in_host_memory and given.is_in_host_memory:
-        return
-    name = type(estimator).__name__
-    raise ValueError(
-        f"Inputs passed to {name}.{method}() must {expected} as those passed to fit(): the fitted arrays are "
-        f"{_describe_place(fitted)}, X is {_describe_place(given)}. Move X, or the model with "
-        f"to_device({':'.join(given.place)!r}), or fit with {name}(device=...), which moves X automatically"
-    )
-
-
-def _read(name: str, x: Any) -> tuple[Any, str | None]:
-    """Return x, a list as an array, and the library that x is from. Raise ValueError if it is unreadable."""
-    library = library_of(x)
-    if library is not None:
-        if problem := LIBRARIES[library].explain_unreadable(x):
-            raise ValueError(f"{name} {problem}")
-    elif isinstance(x, list | tuple):
-        try:
-            return np.asarray(x), None
-        except ValueError as error:
-            if "inhomogeneous" not in str(error):
-                raise
-            raise ValueError(
-                f"{name}: expected rows of equal length, got a ragged list. Pad the rows, or convert lists "
-                "of labels with sklearn.preprocessing.MultiLabelBinarizer"
-            ) from None
-    elif hasattr(x, "__dask_graph__") and x.__dask_graph__() is not None:
-        raise ValueError(
-            f"{name} is a dask collection, which is not in memory: pass {name}.compute(), or call "
-            "partial_fit with one block of rows at a time"
-        )
-    return x, library
-
-
-def send(name: str, host: NDArray[Any], home: Backend) -> Any:
-    """Return a NumPy array on `home`: in its own dtype if every library has it, else in a wider one.
-
-    Raises:
-        ValueError: if `home` cannot hold its integers.
-    """
-    kind, size = host.dtype.kind, host.dtype.itemsize
-    dtype: Any = host.dtype.newbyteorder("=")
-    if kind == "f":
-        dtype = np.float64 if size > 4 and has_float64(home) else np.float32
-    elif kind == "u" and size > 1:
-        dtype = np.int64
-    host = host.astype(dtype, copy=False)
-    there: Any = home.bring(cast(Any, host), _bind_numpy("float64"))
-    # JAX has no 64-bit integers outside its 64-bit mode, and cuts them.
-    is_narrower = kind in "iu" and not str(there.dtype).endswith(host.dtype.name)
-    if is_narrower and (home.to_numpy(there) != host).any():
-        raise ValueError(
-            f"{name}: {home.name} has no {host.dtype.name} here, and not every number fits in {there.dtype}. "
-            "Pass smaller numbers, or switch its 64-bit types on"
-        )
-    return there
-
-
-def has_float64(backend: Backend) -> bool:
-    """Return whether the library has float64 on this device. JAX has it in its 64-bit mode only."""
-    info = cast(Any, backend.xp).__array_namespace_info__()
-    return "float64" in info.dtypes(device=backend.device, kind="real floating")
-
-
-def _widen_half(x: Any, home: Backend) -> Any:
-    """Return float16 and bfloat16 as float32, except on NumPy, where scikit-learn's rules apply."""
-    if home.name == "numpy" or not str(x.dtype).endswith("float16"):
-        return x
-    xp: Any = home.xp
-    with home.as_current():
-        return xp.astype(x, xp.float32)
-
-
 def _is_plain(estimator: Any, X: NDArray[Any]) -> bool:
     """Return whether a NumPy array passes all of scikit-learn's checks if its numbers are finite.
 
@@ -421,7 +267,7 @@ def _find_home(X: Any) -> Backend:
     For an X that is not floating point it is the dtype of a product of X with float32.
     """
     dtype = X.dtype if X.dtype.kind == "f" else np.result_type(X.dtype, np.float32)
-    backend = _bind_numpy("float64" if dtype == _FLOATS[1] else "float32")
+    backend = bind_numpy("float64" if dtype == _FLOATS[1] else "float32")
     if not issparse(X) and X.flags.c_contiguous:
         return backend
     return replace(backend, xp=cast(Namespace, HostNamespace()))
@@ -439,7 +285,7 @@ def _check_on_device(estimator: Any, X: Any, *, reset: bool, predicts: bool = Fa
         dtype = xp.__array_namespace_info__().default_dtypes(device=home.device)["real floating"]
         with home.as_current():
             X = xp.astype(X, dtype)
-    X = _widen_half(X, home)
+    X = widen_half(X, home)
     if X.dtype != home.dtype:
         home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(
@@ -478,7 +324,3 @@ def _make_sparse_error(name: str) -> ValueError:
         f"X is a sparse matrix, which xpnet does not support with {name}: set device=None, or pass "
         "X.toarray()"
     )
-
-
-def _describe_place(backend: Backend) -> str:
-    return f"{backend.name} on {backend.device_name}"

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
-from xpnet.estimator.inputs import is_on_host, is_text, send
+from xpnet.estimator.arrays import is_on_host, is_text, send
 
 __all__ = ["MULTILABEL", "Labels", "flatten"]
 

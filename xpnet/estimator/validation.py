@@ -11,7 +11,8 @@ from sklearn.metrics import check_scoring
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.estimator.inputs import Sample, follow, read_sample
+from xpnet.estimator.arrays import follow
+from xpnet.estimator.inputs import Sample, read_sample
 from xpnet.maths.mlp import MLP
 from xpnet.training.scores import Evaluation, evaluate
 
