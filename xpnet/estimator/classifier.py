@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, to_host
-from xpnet.estimator.arrays import bring_to, is_on_host, locate
+from xpnet.estimator.arrays import bind_numpy, bring_to, is_on_host, is_text, locate, read_array, send
 from xpnet.estimator.base import BaseMLP, has_partial_fit
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
 from xpnet.estimator.inputs import Sample, check_weight, read_targets, read_X
@@ -242,11 +242,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             is_multilabel = type_of_target(y).startswith("multilabel")
         else:
             is_multilabel = y.ndim == 2 and y.shape[1] > 1
-        name, given = ("y", y) if is_multilabel else ("classes", classes)
-        if home.name == "numpy":
-            given = bring_to(home, self, name, given)
-            return Labels.of(given if is_multilabel else np.asarray(given), home)
-        return Labels.of(*read_targets(self, given, home, name=name))
+        if is_multilabel and home.name == "numpy":
+            return Labels.of(bring_to(home, self, "y", y), home)
+        if is_multilabel:
+            return Labels.of(*read_targets(self, y, home))
+        # They are few, so that they may come from any device.
+        host = np.asarray(to_host(read_array("classes", classes)[0]))
+        if home.name == "numpy" or is_text(host):
+            return Labels.of(host, bind_numpy("float64"))
+        return Labels.of(send("classes", host, home), home)
 
     def _set_labels(self, labels: Labels) -> None:
         self._labels, self.classes_ = labels, labels.classes

@@ -188,12 +188,12 @@ def read_X(estimator: Any, X: Any, method: str) -> Inputs:
     return Inputs(X, home, source, source)
 
 
-def read_targets(estimator: Any, y: Any, home: Backend, *, name: str = "y") -> tuple[Any, Backend]:
+def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
     """Check the y for an X on `home`, which is not NumPy. Return y and its backend.
 
     This is `home`, or NumPy if y is text.
     """
-    y, library = read_array(name, y)
+    y, library = read_array("y", y)
     if library in (None, "numpy"):
         is_numeric = not hasattr(estimator, "predict_proba")
         y = _check_y(y, multi_output=True, y_numeric=is_numeric, estimator=estimator)
@@ -202,11 +202,11 @@ def read_targets(estimator: Any, y: Any, home: Backend, *, name: str = "y") -> t
         if is_text(y):
             return y, bind_numpy("float64")
         if library is not None:
-            follow(estimator, name, bind_numpy("float64"), home)
-        y = send(name, y, home)
+            follow(estimator, "y", bind_numpy("float64"), home)
+        y = send("y", y, home)
     else:
-        y = bring_to(home, estimator, name, y)
-    _check_values(y, home, name, estimator, ensure_2d=False)
+        y = bring_to(home, estimator, "y", y)
+    _check_values(y, home, "y", estimator, ensure_2d=False)
     return y, home
 
 
