@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields a record at the end of each epoch.
+"""The training loop: a generator that yields a record at the end of each epoch::
 
     for record in epochs(mlp, Adam(), state, X, Y, schedule=schedule, n_epochs=20, ...):
         print(record.epoch, record.train_loss)
