@@ -32,6 +32,7 @@ extensions = [
 exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]  # of a function in sphinx_gallery_conf
 default_role = "py:obj"
+smartquotes = False  # links of estimators to their parameters quote the text of the page
 
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

@@ -97,6 +97,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         "scoring": [str, callable, None],
         "device": [str, None],
     }
+    # The HTML representation links to the API reference, relative to the pages of the gallery.
+    _doc_link_module = "xpnet"
+    _doc_link_template = "../../api/xpnet.{estimator_name}.html"
     _run: Run | None = None
 
     @refuse_shortage

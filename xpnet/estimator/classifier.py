@@ -31,69 +31,181 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer Perceptron classifier with the interface of scikit-learn.
 
     It accepts arrays of NumPy, CuPy, PyTorch, JAX and array_api_strict, trains on their device and returns
-    the same array type. Lists, pandas DataFrames and SciPy sparse matrices are accepted as well.
+    the same array type. Lists, DataFrames and SciPy sparse matrices are accepted as well.
+
+    The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
+    results for the same `random_state`. What scikit-learn does not have is marked as such.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+        Number of units in each hidden layer. An integer is one hidden layer.
+    activation : str or list of str, default='relu'
+        Activation function of the hidden layers. A list has one for each hidden layer.
+
+        - 'identity': z
+        - 'logistic': 1 / (1 + exp(-z))
+        - 'tanh': tanh(z)
+        - 'relu': max(z, 0)
+        - 'leaky_relu': max(z, 0.01 z)
+        - 'elu': z, or exp(z) - 1 where z < 0
+        - 'softplus': log(1 + exp(z))
+
+        Not in scikit-learn: the last three, and lists.
+
+    solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'rmsprop'}, default='adam'
+        How the parameters are optimized.
+
+        - 'adam': Adam (Kingma and Ba 2015).
+        - 'sgd': stochastic gradient descent with momentum.
+        - 'lbfgs': L-BFGS-B (Byrd et al. 1995), with all rows in each step. SciPy computes the step on the
+          CPU, from gradients that are computed on the device.
+        - 'adamw': Adam with decoupled weight decay `alpha` (Loshchilov and Hutter 2019).
+        - 'rmsprop': RMSprop (Tieleman and Hinton 2012), with a decay rate of 0.99.
+
+        Not in scikit-learn: 'adamw' and 'rmsprop'.
+
+    alpha : float, default=0.0001
+        Strength of the L2 penalty alpha/2 Σ W², which is divided by the number of rows in the batch or by the
+        sum of their weights. With solver='adamw' it is the weight decay instead.
+    batch_size : int or 'auto', default='auto'
+        Number of rows per step. 'auto' is min(200, n_samples). Not used by 'lbfgs'.
+    learning_rate : str or callable, default='constant'
+        Schedule of the learning rate.
+
+        - 'constant': `learning_rate_init`.
+        - 'invscaling': `learning_rate_init` / (t + 1)^`power_t` after t training rows, changed once per
+          epoch.
+        - 'adaptive': `learning_rate_init`, divided by 5 whenever training would otherwise stop.
+        - 'cosine': falls from `learning_rate_init` to 0 over `max_iter` epochs (Loshchilov and Hutter 2017).
+        - 'one_cycle': rises to `learning_rate_init`, then falls, over `max_iter` epochs (Smith and Topin
+          2018).
+        - A callable returns the learning rate for the step t = 1, 2, ... of the fit. Consecutive calls of
+          `partial_fit` continue the count.
+
+        'invscaling' and 'adaptive' have no effect on 'adam', as in scikit-learn. None has an effect on
+        'lbfgs'. Not in scikit-learn: 'cosine', 'one_cycle' and callables.
+
+    learning_rate_init : float, default=0.001
+        Initial learning rate; for 'cosine' and 'one_cycle' the highest. Not used by 'lbfgs'.
+    power_t : float, default=0.5
+        Exponent of learning_rate='invscaling'.
+    max_iter : int, default=200
+        Maximum number of epochs, or of iterations for 'lbfgs'. An epoch visits each row once.
+    shuffle : bool, default=True
+        Whether to shuffle the rows in each epoch. Not used by 'lbfgs'.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial parameters, the held-out rows and the order of the rows. They are drawn by
+        NumPy, so that an int gives the same ones on each array library and device.
+    tol : float, default=1e-4
+        Training stops when the training loss, or with `early_stopping` the validation score, has not improved
+        by at least `tol` for `n_iter_no_change` consecutive epochs. For 'lbfgs' it is the tolerance of the
+        gradient.
+    verbose : bool, int or 'progress', default=False
+        Whether to print the loss of each epoch. 'progress', which is not in scikit-learn, shows a progress
+        bar instead.
+    warm_start : bool, default=False
+        Whether `fit` continues from the previous fit. Unlike in scikit-learn, it also continues the state of
+        the optimizer.
+    momentum : float, default=0.9
+        Momentum of solver='sgd', from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum of solver='sgd' is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the rows and to stop when the validation score has not
+        improved by at least `tol` for `n_iter_no_change` consecutive epochs. The parameters with the best
+        validation score are kept. The held-out rows have the same share of each class, except with several
+        labels. With the `validation_data` of `fit`, no rows are held out.
+    validation_fraction : float, default=0.1
+        Fraction of the rows to hold out if early_stopping=True, at least 0 and below 1.
+    beta_1 : float, default=0.9
+        Decay rate of the first moment in 'adam' and 'adamw', at least 0 and below 1.
+    beta_2 : float, default=0.999
+        Decay rate of the second moment in 'adam' and 'adamw', at least 0 and below 1.
+    epsilon : float, default=1e-8
+        Term for numerical stability in 'adam', 'adamw' and 'rmsprop'.
+    n_iter_no_change : int or inf, default=10
+        Number of epochs without improvement after which training stops. Not used by 'lbfgs'.
+    max_fun : int, default=15000
+        Maximum number of evaluations of the loss by 'lbfgs'.
+    class_weight : dict, 'balanced' or None, default=None
+        Weights of the classes, by which `sample_weight` is multiplied. Classes that the dict omits have
+        weight 1. 'balanced' uses n_samples / (n_classes · n_samples of the class). Not in scikit-learn.
+    label_smoothing : float, default=0.0
+        Fraction of each label that is spread evenly over all classes, at least 0 and below 1 (Szegedy et al.
+        2016). Not in scikit-learn.
+    clip_norm : float or None, default=None
+        Maximum Euclidean norm of the gradient in each step (Pascanu et al. 2013). None does not limit it. Not
+        in scikit-learn.
+    scoring : str, callable or None, default=None
+        Name of a scikit-learn scorer, or a scorer, for the validation scores, which is evaluated on the CPU.
+        None uses the accuracy. Not in scikit-learn.
+    device : str or None, default=None
+        Where to compute. None uses the library and the device of X. 'cpu', 'cuda', 'cuda:1', 'auto' or a
+        library ('torch', 'torch:cpu') moves the data there, and predictions back. 'cuda' is 'cuda:0',
+        whichever device is the current one. 'auto' is a GPU if one is usable, else the CPU. Moving float64 to
+        JAX enables its 64-bit mode for the whole process. Not in scikit-learn.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        Class labels in ascending order, on the device of X. Text labels are a NumPy array.
+    coefs_ : list of n_layers - 1 arrays of shape (fan_in, fan_out)
+        Weight matrices, in the dtype of X, on the device that computes.
+    intercepts_ : list of n_layers - 1 arrays of shape (fan_out,)
+        Bias vectors, likewise.
+    loss_ : float
+        Mean loss of the last epoch, with the penalty. Each row's loss is capped at -log ε, where ε is the
+        machine epsilon, as in scikit-learn.
+    best_loss_ : float or None
+        Lowest `loss_` of all epochs. None if early_stopping=True. Not set by 'lbfgs'.
+    loss_curve_ : list of shape (`n_iter_`,)
+        `loss_` of each epoch. Not set by 'lbfgs'.
+    validation_loss_curve_ : list of shape (`n_iter_`,) or None
+        Mean validation loss of each epoch, without the penalty. None without validation data. Not in
+        scikit-learn.
+    validation_scores_ : list of shape (`n_iter_`,) or None
+        Validation score of each epoch. None without validation data. Not set by 'lbfgs'.
+    best_validation_score_ : float or None
+        Highest validation score. None without validation data. Not set by 'lbfgs'.
+    n_iter_ : int
+        Number of epochs, or of iterations of 'lbfgs', in the last call of `fit`.
+    t_ : int
+        Number of rows trained on, each counted once per epoch. 0 for 'lbfgs'.
+    n_layers_ : int
+        Number of layers, with the input and the output layer.
+    n_outputs_ : int
+        Number of outputs of the network. It is 1 for two classes.
+    out_activation_ : str
+        Activation of the output layer: 'logistic' for two classes or several labels, else 'softmax'.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : array of shape (`n_features_in_`,)
+        Names of the features, a NumPy array. Only set if X is a DataFrame with text column names.
+
+    See Also
+    --------
+    MLPRegressor : Multi-layer Perceptron regressor.
+    sklearn.neural_network.MLPClassifier : scikit-learn's, which computes with NumPy.
+
+    Notes
+    -----
+    X of float32 or float64 is not copied, and predictions and fitted arrays have its dtype. Integers and
+    booleans are converted to the default floating-point dtype of their library, float16 and bfloat16 to
+    float32. y, weights and validation data may belong to another library than X if all are in host memory.
 
     `fit` checks that all values are finite. So do the predictions, except for an X that is on a GPU, because
     they do not wait for the device: a row with NaN then has NaN probabilities, and its class is arbitrary.
 
-    The parameters, attributes and defaults are those of `sklearn.neural_network.MLPClassifier`. So are the
-    results for the same `random_state`. The list below describes the extensions and repeats some parameters
-    of scikit-learn. The others are documented there.
-
-    Args:
-        hidden_layer_sizes: number of units in each hidden layer.
-        activation: activation function of the hidden layers: "identity", "logistic", "tanh", "relu",
-            "leaky_relu", "elu" or "softplus". A list specifies one for each hidden layer.
-        solver: "adam", "sgd", "rmsprop", "adamw" or "lbfgs". "adamw" is Adam with decoupled weight decay
-            `alpha` (Loshchilov and Hutter 2019). "lbfgs" uses all rows in each step; SciPy computes the step
-            on the CPU from gradients that are computed on the device.
-        alpha: strength of the L2 penalty alpha/2 Σ W², which is divided by the number of rows in the batch
-            or by the sum of their weights.
-        batch_size: number of rows per step. "auto" is min(200, n_samples).
-        learning_rate: "constant", "invscaling", "adaptive", "cosine", "one_cycle" or a callable. "invscaling"
-            and "adaptive" have no effect on "adam" and "lbfgs". "cosine" and "one_cycle" span `max_iter`
-            epochs, with the peak `learning_rate_init`. A callable returns the learning rate for the step
-            t = 1, 2, ... of the fit. Consecutive calls of `partial_fit` continue the count.
-        max_iter: maximum number of epochs, or of iterations for "lbfgs".
-        early_stopping: whether to hold out `validation_fraction` of the rows, stratified, and to stop when
-            the validation score has not improved by at least `tol` for `n_iter_no_change` consecutive
-            epochs. The parameters with the best validation score are kept.
-        verbose: whether to print progress messages. "progress" shows a progress bar instead.
-        warm_start: whether `fit` continues from the previous fit, including the state of the optimizer.
-        class_weight: a mapping from class to weight, or "balanced". Classes that the mapping omits have
-            weight 1. "balanced" uses n_samples / (n_classes · n_samples of the class). These weights are
-            multiplied with `sample_weight`.
-        label_smoothing: fraction of each label that is spread evenly over all classes, at least 0 and below 1
-            (Szegedy et al. 2016).
-        clip_norm: maximum Euclidean norm of the gradient in each step (Pascanu et al. 2013). None does not
-            limit it.
-        scoring: name of a scikit-learn scorer, or a scorer, for the validation scores. It is evaluated on
-            the CPU. None uses the accuracy.
-        device: where to compute. None uses the library and the device of X. "cpu", "cuda", "cuda:1" or a
-            library ("torch", "torch:cpu") moves the data there, and predictions back. "cuda" is "cuda:0",
-            whichever device is the current one. Moving float64 to JAX enables its 64-bit mode for the whole
-            process.
-
-    Attributes:
-        classes_: (n_classes,) class labels in ascending order, on the device of X. Text labels are a NumPy
-            array.
-        coefs_: list of weight matrices (fan_in, fan_out), in the dtype of X, on the device that computes.
-        intercepts_: list of bias vectors (fan_out,), likewise.
-        loss_: mean loss of the last epoch, with the penalty. Each row's loss is capped at -log ε, where ε is
-            the machine epsilon.
-        best_loss_: lowest `loss_` of all epochs. None if `early_stopping=True`.
-        loss_curve_: list with `loss_` of each epoch.
-        validation_loss_curve_: list with the mean validation loss of each epoch, without the penalty. None
-            without validation data.
-        validation_scores_: list with the validation score of each epoch. None without validation data.
-        best_validation_score_: highest validation score. None without validation data.
-        n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in
-            scikit-learn.
-
+    Examples
+    --------
     >>> from sklearn.datasets import load_iris
+    >>> from xpnet import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier(learning_rate_init=0.01, random_state=0)
-    >>> model.fit(X, y).score(X, y) > 0.9
+    >>> model = MLPClassifier(learning_rate_init=0.01, random_state=0).fit(X, y)
+    >>> model.predict(X[:3])
+    array([0, 0, 0])
+    >>> model.score(X, y) > 0.9
     True
     """
 
