@@ -1,6 +1,7 @@
 """The site: `sphinx-build -W docs docs/_build` runs the examples and writes HTML."""
 
 import os
+import re
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -33,6 +34,7 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]  # of a function in sphinx_gallery_conf
 default_role = "py:obj"
 smartquotes = False  # links of estimators to their parameters quote the text of the page
+toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
@@ -92,6 +94,11 @@ warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
 warnings.filterwarnings("ignore", category=sklearn.exceptions.ConvergenceWarning)
 
 
+def link_to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
+    """Let links to the scripts of the examples, which work in the repository, lead to their pages."""
+    source[0] = re.sub(r"\(\.\./examples/(\S+)\.py\)", r"(auto_examples/\1.rst)", source[0])
+
+
 class Links(HTMLParser):
     """Collects where the links of a page lead."""
 
@@ -124,5 +131,6 @@ def escape_bars(app: Sphinx, what: str, name: str, obj: object, options: object,
 
 def setup(app: Sphinx) -> None:
     """Register what Sphinx is to call."""
+    app.connect("source-read", link_to_gallery)
     app.connect("autodoc-process-docstring", escape_bars)
     app.connect("build-finished", check_links)

@@ -86,8 +86,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Schedule of the learning rate.
 
         - 'constant': `learning_rate_init`.
-        - 'invscaling': `learning_rate_init` / (t + 1)^`power_t` after t training rows, changed once per
-          epoch.
+        - 'invscaling': learning_rate_init / (t + 1)^power_t after t training rows, changed once per epoch.
         - 'adaptive': `learning_rate_init`, divided by 5 whenever training would otherwise stop.
         - 'cosine': falls from `learning_rate_init` to 0 over `max_iter` epochs (Loshchilov and Hutter 2017).
         - 'one_cycle': rises to `learning_rate_init`, then falls, over `max_iter` epochs (Smith and Topin
