@@ -58,7 +58,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
-    "pygments_light_style": "a11y-light",
+    "pygments_light_style": "sphinx",
 }
 html_sidebars = {"benchmarks": [], "changelog": []}
 
@@ -78,6 +78,7 @@ def reset_settings(gallery_conf: object, name: object) -> None:
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "subsection_order": ["../examples/estimators", "../examples/arrays", "../examples/network"],
     "backreferences_dir": "auto_examples/backreferences",
     "doc_module": ("xpnet",),
     "reference_url": {"xpnet": None},
@@ -97,6 +98,7 @@ warnings.filterwarnings("ignore", category=sklearn.exceptions.ConvergenceWarning
 def link_to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
     """Let links to the scripts of the examples, which work in the repository, lead to their pages."""
     source[0] = re.sub(r"\(\.\./examples/(\S+)\.py\)", r"(auto_examples/\1.rst)", source[0])
+    source[0] = source[0].replace("(../examples/README.rst)", "(auto_examples/index.rst)")
 
 
 class Links(HTMLParser):

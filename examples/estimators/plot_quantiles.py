@@ -48,5 +48,5 @@ ax.fill_between(
 ax.plot(grid, quantiles[0.5], color="C0", label="median")
 ax.plot(grid, np.sin(grid), "--", color="C1", label="true median")
 ax.set(xlabel="X", ylabel="y")
-ax.legend(loc="upper left")
+ax.legend(loc="lower left")
 plt.show()

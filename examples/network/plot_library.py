@@ -47,5 +47,6 @@ print(f"stopped after {len(history)} epochs, epoch {state.best.epoch} was the be
 # %%
 # `curves <xpnet.plots.curves>` draws the records, with a star at the epoch that was kept.
 
-plots.curves(history, kept=state.best.epoch)
+fig, ax = plt.subplots()
+plots.curves(history, kept=state.best.epoch, ax=ax)
 plt.show()
