@@ -58,7 +58,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
-    "pygments_light_style": "sphinx",
+    "pygments_light_style": "friendly",
 }
 html_sidebars = {"benchmarks": [], "changelog": []}
 

@@ -51,7 +51,7 @@ study.optimize(objective, n_trials=20)
 print(f"Optuna: {study.best_value:.1%} with {study.best_params}")
 
 # %%
-# The rate decides.
+# The learning rate matters most.
 
 fig, ax = plt.subplots()
 ax.scatter(results["param_learning_rate_init"], results["mean_test_score"], marker="s", label="GridSearchCV")

@@ -23,7 +23,8 @@ folder = Path(tempfile.mkdtemp())
 
 # %%
 # The same as ``xpnet train --recipe NAME --data digits --epochs 100`` on the command line. An option
-# overrides what the recipe says.
+# overrides what the recipe says. Full-batch gradient descent takes one step per epoch and is slow to start.
+# Small batches take many steps, and Adam scales each of them.
 
 fig, ax = plt.subplots(figsize=(6.4, 4))
 for name in recipe_names():
@@ -39,10 +40,6 @@ for name in recipe_names():
     network = "-".join(map(str, (64, *recipe.options["hidden"], 10)))
     test = json.loads((folder / name / "metrics.json").read_text())["test_accuracy"]
     print(f"{name:18} {network:12} {recipe.options['activation'][0]:9} test accuracy {test:.1%}")
-
-# %%
-# Full-batch gradient descent takes one step per epoch and is slow to start. Small batches take many steps,
-# and Adam scales each of them.
 
 ax.set(xlabel="epoch", ylabel="training accuracy")
 ax.legend(title="recipe", loc="lower right")

@@ -21,7 +21,7 @@ W2, b2 = rng.standard_normal((4, 2)), np.zeros(2)
 
 # %%
 # **Forwards.** z = h W + b, then the activation; the loss takes the last z and returns its gradient as
-# well. ``xp`` is the array library: put ``torch`` there, and it runs on tensors.
+# well. ``xp`` is the array library: with ``array_api_compat.torch`` the same lines take tensors.
 
 xp = np
 h1 = ops.tanh(ops.affine(X, W1, b1, xp=xp), xp=xp)
