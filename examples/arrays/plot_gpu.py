@@ -40,10 +40,8 @@ for width in widths:
 # Real times of the machine that built this page.
 
 fig, ax = plt.subplots()
-ax.bar([f"20-{width}-{width}-1" for width in widths], speeds)
-ax.set(
-    xlabel="network", ylabel="rows trained on per second", title=f"{backend.name} on {backend.device_name}"
-)
+ax.bar([f"20-{width}-{width}-1" for width in widths], np.array(speeds) / 1e6)
+ax.set(xlabel="network", ylabel="million rows per second", title=f"{backend.name} on {backend.device_name}")
 plt.show()
 
 # %%

@@ -29,7 +29,7 @@ for name, asarray in libraries.items():
     print(f"{name}: {type(model.coefs_[0]).__name__}, last loss {model.loss_:.6f}")
 
 # %%
-# Left, the three curves are one. Right, their differences are those of float32.
+# Left, the three curves coincide. Right, they differ by the rounding of float32.
 
 fig, (left, right) = plt.subplots(1, 2)
 reference = np.array(models["NumPy"].loss_curve_)

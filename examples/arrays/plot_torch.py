@@ -50,7 +50,7 @@ sklearn.set_config(array_api_dispatch=True)
 pipeline.fit(X_train, y_train)
 predicted = pipeline.predict(X_test)
 print("with array_api_dispatch:", type(predicted).__name__, predicted.device)
-print(f"accuracy {pipeline.score(X_test, y_test):.1%}")
+print(f"accuracy {pipeline.score(X_test, y_test):.3f}")
 
 # %%
 # The first two principal components of the test digits, and the classes that the pipeline predicts.

@@ -28,8 +28,8 @@ for ax, class_weight in zip(axes, (None, "balanced"), strict=True):
     )
     predicted = model.fit(X, y).predict(X)
     print(
-        f"class_weight={class_weight!r}: finds {recall_score(y, predicted):.0%} of the rare class, "
-        f"balanced accuracy {balanced_accuracy_score(y, predicted):.2f}"
+        f"class_weight={class_weight!r}: recall of the rare class "
+        f"{recall_score(y, predicted):.2f}, balanced accuracy {balanced_accuracy_score(y, predicted):.2f}"
     )
     DecisionBoundaryDisplay.from_estimator(
         model, X, response_method="predict", alpha=0.3, ax=ax, cmap="coolwarm"

@@ -49,7 +49,7 @@ plt.show()
 
 predicted = model.predict(X_test)
 wrong = (predicted != y_test).nonzero()[0]
-print(f"{len(wrong)} of {len(y_test)} test digits are wrong: accuracy {model.score(X_test, y_test):.1%}")
+print(f"{len(wrong)} of {len(y_test)} test digits are wrong: accuracy {model.score(X_test, y_test):.3f}")
 
 fig, axes = plt.subplots(1, 5, figsize=(6.4, 1.8))
 for ax, i in zip(axes, wrong, strict=False):

@@ -35,7 +35,7 @@ for q in (0.05, 0.5, 0.95):
         random_state=0,
     )
     quantiles[q] = model.fit(X, y).predict(grid)
-    print(f"{q:.0%} quantile: {(y < model.predict(X)).mean():.1%} of the rows lie below")
+    print(f"quantile {q}: {(y < model.predict(X)).mean():.3f} of the rows lie below")
 
 # %%
 # The interval contains 90 % of the points, everywhere.

@@ -25,7 +25,7 @@ model = MLPClassifier(learning_rate="cosine", max_iter=15, random_state=0)
 
 grid = {"hidden_layer_sizes": [25, 50, 100], "learning_rate_init": [0.001, 0.01, 0.1]}
 search = GridSearchCV(model, grid, cv=3).fit(X, y)
-print(f"grid: {search.best_score_:.1%} with {search.best_params_}")
+print(f"grid: {search.best_score_:.3f} with {search.best_params_}")
 results = pd.DataFrame(search.cv_results_)
 results.pivot_table(
     values="mean_test_score", index="param_hidden_layer_sizes", columns="param_learning_rate_init"
@@ -48,7 +48,7 @@ def objective(trial: optuna.Trial) -> float:
 
 study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
 study.optimize(objective, n_trials=20)
-print(f"Optuna: {study.best_value:.1%} with {study.best_params}")
+print(f"Optuna: {study.best_value:.3f} with {study.best_params}")
 
 # %%
 # The learning rate matters most.

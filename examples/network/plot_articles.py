@@ -39,7 +39,7 @@ for name in recipe_names():
 
     network = "-".join(map(str, (64, *recipe.options["hidden"], 10)))
     test = json.loads((folder / name / "metrics.json").read_text())["test_accuracy"]
-    print(f"{name:18} {network:12} {recipe.options['activation'][0]:9} test accuracy {test:.1%}")
+    print(f"{name:18} {network:12} {recipe.options['activation'][0]:9} test accuracy {test:.3f}")
 
 ax.set(xlabel="epoch", ylabel="training accuracy")
 ax.legend(title="recipe", loc="lower right")
