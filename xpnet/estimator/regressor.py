@@ -50,7 +50,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Not in scikit-learn: the last three.
 
-    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
+    hidden_layer_sizes : int or sequence of int, default=(100,)
         Number of units in each hidden layer. An integer is one hidden layer.
     activation : str or list of str, default='relu'
         Activation function of the hidden layers. A list has one for each hidden layer.
@@ -94,6 +94,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         - A callable returns the learning rate for the step t = 1, 2, ... of the fit. Consecutive calls of
           `partial_fit` continue the count.
 
+        Each call of `partial_fit` is an epoch of 'cosine' and 'one_cycle', and raises ValueError after
+        `max_iter` of them.
+
         'invscaling' and 'adaptive' have no effect on 'adam', as in scikit-learn. None has an effect on
         'lbfgs'. Not in scikit-learn: 'cosine', 'one_cycle' and callables.
 
@@ -108,7 +111,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     random_state : int, RandomState instance or None, default=None
         Determines the initial parameters, the held-out rows and the order of the rows. They are drawn by
         NumPy, so that an int gives the same ones on each array library and device.
-    tol : float, default=1e-4
+    tol : float, default=0.0001
         Training stops when the training loss, or with `early_stopping` the validation score, has not improved
         by at least `tol` for `n_iter_no_change` consecutive epochs. For 'lbfgs' it is the tolerance of the
         gradient.
@@ -154,9 +157,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Attributes
     ----------
-    coefs_ : list of n_layers - 1 arrays of shape (fan_in, fan_out)
+    coefs_ : list of arrays of shape (fan_in, fan_out)
         Weight matrices, in the dtype of X, on the device that computes.
-    intercepts_ : list of n_layers - 1 arrays of shape (fan_out,)
+    intercepts_ : list of arrays of shape (fan_out,)
         Bias vectors, likewise.
     loss_ : float
         Mean loss of the last epoch, with the penalty. Of several outputs it is the mean.
