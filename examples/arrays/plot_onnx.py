@@ -1,7 +1,7 @@
 """
-=================
-Leave xpnet: ONNX
-=================
+==================================
+Export to ONNX and to scikit-learn
+==================================
 
 A fitted model is written to an ONNX file, which runs without xpnet, without scikit-learn and without
 Python: in onnxruntime, in a browser, on a phone.
