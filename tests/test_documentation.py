@@ -20,6 +20,9 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a Python example contains that needs more than the page: each has a test of its own.
 SPECIAL = ("import cupy", "runs/", "SCIPY_ARRAY_API")
 
+# What an example or a command contains that needs an optional library.
+OPTIONAL = {"import torch": "torch", "import jax": "jax", "onnx": "onnx"}
+
 
 def read_blocks(page, language):
     return [block for found, block in FENCE.findall(PAGES[page]) if found == language]
@@ -27,6 +30,12 @@ def read_blocks(page, language):
 
 def is_special(example):
     return any(words in example for words in SPECIAL)
+
+
+def skip_unless_installed(text):
+    for words, library in OPTIONAL.items():
+        if words in text:
+            pytest.importorskip(library)
 
 
 def find_example(words):
@@ -54,8 +63,7 @@ def run(example, namespace):
 def test_the_python_examples_of_a_page_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = [example for example in read_blocks(page, "python") if not is_special(example)]
-    for library in set(re.findall(r"import (torch|jax)", "".join(examples))):
-        pytest.importorskip(library)
+    skip_unless_installed("".join(examples))
     namespace = {}
     for example in examples:
         run(example, namespace)
@@ -86,8 +94,8 @@ def test_the_example_with_cupy_answers_in_cupy(cupy_backend):
 
 
 def test_the_example_that_keeps_tensors_in_a_pipeline_does():
-    pytest.importorskip("torch")
     example = find_example("SCIPY_ARRAY_API")  # which SciPy reads when it is imported
+    skip_unless_installed(example)
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", example], capture_output=True, text=True)
     assert ended.stdout.split() == [re.search(r"print\(.*\)  # (\w+)", example)[1]], ended.stderr
 
@@ -140,6 +148,7 @@ def files(here):
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(RUN_HERE)])
 def test_each_command_runs(line, files, train, capsys):
     """For one epoch, on the CPU, and on scikit-learn's digits in place of MNIST."""
+    skip_unless_installed(line)
     name, options = re.fullmatch(r"python (?:-m xpnet|scripts)[ /](\w+)(?:\.py)?(.*)", line).groups()
     for folder in re.findall(r"runs/\S+", options):
         assert train(f"--epochs 1 --quiet --out {folder}").status == 0
