@@ -33,6 +33,7 @@ extensions = [
 exclude_patterns = ["_build"]
 suppress_warnings = ["config.cache"]  # of a function in sphinx_gallery_conf
 default_role = "py:obj"
+highlight_language = "none"  # of blocks that name no language: commands
 smartquotes = False  # links of estimators to their parameters quote the text of the page
 toc_object_entries_show_parents = "hide"
 
