@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -40,12 +39,10 @@ toc_object_entries_show_parents = "hide"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autosummary_generate = False
 napoleon_numpy_docstring = False  # those are numpydoc's
 numpydoc_show_class_members = False
-numpydoc_class_members_toctree = False
-copybutton_prompt_text = ">>> |... |$ "
-copybutton_prompt_is_regexp = False
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xpnet"
@@ -54,7 +51,6 @@ html_css_files = ["xpnet.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": False,
-    "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
@@ -89,11 +85,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,
     "remove_config_comments": True,
-    "image_scrapers": ("matplotlib",),
-    "default_thumb_file": None,
 }
-warnings.filterwarnings("ignore", message="Matplotlib is currently using agg")
-warnings.filterwarnings("ignore", category=sklearn.exceptions.ConvergenceWarning)
 
 
 def link_to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
