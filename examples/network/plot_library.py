@@ -41,12 +41,13 @@ records = epochs(
 records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))
 records = keep_best(records, state, backend=backend)
 history = [record.to_dict() for record in stop_early(records, state, patience=8)]
-restore_best(state, backend=backend)
-print(f"stopped after {len(history)} epochs, epoch {state.best.epoch} was the best")
+best = state.best.epoch
+restore_best(state)
+print(f"stopped after {len(history)} epochs, epoch {best} was the best")
 
 # %%
 # `curves <xpnet.plots.curves>` draws the records, with a star at the epoch that was kept.
 
 fig, ax = plt.subplots()
-plots.curves(history, kept=state.best.epoch, ax=ax)
+plots.curves(history, kept=best, ax=ax)
 plt.show()
