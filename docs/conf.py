@@ -29,7 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 suppress_warnings = ["config.cache"]  # of a function in sphinx_gallery_conf
 default_role = "py:obj"
 highlight_language = "none"  # of blocks that name no language: commands
@@ -73,9 +73,9 @@ def reset_settings(gallery_conf: object, name: object) -> None:
 
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../examples",
+    "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
-    "subsection_order": ["../examples/estimators", "../examples/arrays", "../examples/network"],
+    "subsection_order": ["examples/estimators", "examples/arrays", "examples/network"],
     "backreferences_dir": "auto_examples/backreferences",
     "doc_module": ("xpnet",),
     "reference_url": {"xpnet": None},
@@ -90,8 +90,8 @@ sphinx_gallery_conf = {
 
 def link_to_gallery(app: Sphinx, name: str, source: list[str]) -> None:
     """Let links to the scripts of the examples, which work in the repository, lead to their pages."""
-    source[0] = re.sub(r"\(\.\./examples/(\S+)\.py\)", r"(auto_examples/\1.rst)", source[0])
-    source[0] = source[0].replace("(../examples/README.rst)", "(auto_examples/index.rst)")
+    source[0] = re.sub(r"\(examples/(\S+)\.py\)", r"(auto_examples/\1.rst)", source[0])
+    source[0] = source[0].replace("(examples/README.rst)", "(auto_examples/index.rst)")
 
 
 class Links(HTMLParser):
