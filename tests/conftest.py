@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("problems")  # tests/estimator/problems.py has as
 class Eager(Jax):
     """A backend that compiles nothing."""
 
-    steps_per_call = 1
+    is_slow_stepwise = False
     compile = Backend.compile
     compile_step = Backend.compile_step
 

@@ -160,6 +160,7 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(arguments, words):
     [
         ("cpu:1", "numpy", "numpy has no device 'cpu:1', only cpu"),
         ("device9", "array_api_strict", "Did you mean 'device[12]'.*Choose from cpu"),
+        ("cpu:1", "torch", "torch has no device 'cpu:1', only cpu"),
         ("cpu:x", "torch", "expected a number after the colon"),
         ("nowhere", "torch", "torch: no such device"),
         ("cpu:7", "jax", "jax: no such device"),

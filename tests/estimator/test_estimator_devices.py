@@ -2,6 +2,9 @@
 
 import copy
 import pickle
+import re
+import warnings
+from functools import partial
 from importlib import import_module
 
 import array_api_compat
@@ -29,6 +32,7 @@ from small_data import (
     parameters,
     python,
     regressor,
+    same,
 )
 
 from xpnet import MLPRegressor, resolve
@@ -243,20 +247,53 @@ def test_a_target_that_is_no_place_is_answered_with_what_is_expected(target):
         fitted.to_device(target)
 
 
+@pytest.mark.parametrize("device", ["torch:cpu", "array_api_strict:device1", "cupy:cuda:0"])
+def test_a_move_leaves_the_parameters_of_the_constructor(device, there):
+    backend = there(device)
+    sizes = np.array([5])
+    fitted = classifier(hidden_layer_sizes=sizes).fit(X, CLASSES).to_device(device)
+    assert all(lives(backend, array) for array in parameters(fitted))
+    assert fitted.hidden_layer_sizes is sizes
+    assert clone(fitted).fit(X, CLASSES).loss_curve_ == classifier().fit(X, CLASSES).loss_curve_
+    fitted.set_params(device=device).partial_fit(X, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "same_device"),
+    [
+        ("torch:cpu", "torch:cpu:0"),
+        ("numpy", "numpy:cpu:0"),
+        ("numpy", "cpu:0"),
+        ("jax", "jax:cpu:0"),
+        ("cupy:cuda", "cupy:cuda:0"),
+    ],
+)
+def test_two_names_of_a_device_are_one_place(name, same_device, there, monkeypatch):
+    backend = there(name)
+    fitted = classifier(device=same_device).fit(backend.asarray(X), backend.asarray(CLASSES))
+    copies = []
+    monkeypatch.setattr(type(backend), "to_numpy", lambda *_: copies.append(1))
+    fitted.predict_proba(backend.asarray(X))  # nothing is copied through the host
+    fitted.predict(backend.asarray(X))
+    assert fitted.to_device(same_device).coefs_[0] is fitted.coefs_[0]
+    assert copies == []
+
+
 # Mixtures
 
 
 @pytest.mark.parametrize("which", ["y", "sample_weight"])
-def test_y_or_weights_of_another_library_are_refused_unless_device_says_where(which, backend, lend):
+def test_y_or_weights_on_another_device_are_refused_unless_device_says_where(which, backend, lend):
     other = elsewhere(backend)
     data = {"X": lend(X), "y": lend(CLASSES), "sample_weight": lend(WEIGHT)}
     data[which] = other.asarray(CLASSES if which == "y" else WEIGHT)
     estimator = classifier()
     before = dict(vars(estimator))
-    with pytest.raises(ValueError, match=which) as caught:
+    with pytest.raises(
+        ValueError, match=rf"{which} is .*expected both on the same device.*device="
+    ) as caught:
         estimator.fit(**data)
-    assert backend.name in str(caught.value)
-    assert other.name in str(caught.value)
+    assert all(f"{b.name} on {b.device_name}" in str(caught.value) for b in (backend, other))
     assert vars(estimator) == before
 
     expected = classifier().fit(X, CLASSES, WEIGHT)
@@ -266,7 +303,7 @@ def test_y_or_weights_of_another_library_are_refused_unless_device_says_where(wh
     assert all(lives(backend, array) for array in parameters(estimator))
 
 
-def test_x_of_another_library_than_in_fit_is_refused_unless_device_says_where(backend, lend):
+def test_x_on_another_device_than_in_fit_is_refused_unless_device_says_where(backend, lend):
     other = elsewhere(backend)
     fitted, free = (
         classifier(device=device).fit(lend(X), lend(CLASSES)) for device in (None, name_of(backend))
@@ -274,12 +311,11 @@ def test_x_of_another_library_than_in_fit_is_refused_unless_device_says_where(ba
     for method in ("predict", "predict_proba", "predict_log_proba"):
         with pytest.raises(
             ValueError,
-            match=r"Inputs passed to MLPClassifier\.predict\w*\(\) must use the same namespace and the same "
-            r"device as those passed to fit\(\).*to_device",
+            match=r"Inputs passed to MLPClassifier\.predict\w*\(\) must be on the same device as those "
+            r"passed to fit\(\).*to_device.*device=",
         ) as caught:
             getattr(fitted, method)(other.asarray(X))
-        assert backend.name in str(caught.value)
-        assert other.name in str(caught.value)
+        assert all(f"{b.name} on {b.device_name}" in str(caught.value) for b in (backend, other))
 
         answers = getattr(free, method)(other.asarray(X))
         expected = backend.to_numpy(getattr(fitted, method)(lend(X)))
@@ -309,6 +345,122 @@ def test_training_goes_on_only_where_it_began_unless_device_says_where(backend, 
     assert len(free.loss_curve_) == 3 + 3 + 1
 
 
+def locked(backend, x):
+    """A copy of x on a backend, read-only if it is NumPy."""
+    array = backend.asarray(np.array(x))
+    if backend.name == "numpy":
+        array.flags.writeable = False
+    return array
+
+
+HOST = ["numpy", "array_api_strict", "torch", "jax"]
+
+
+@pytest.mark.parametrize("name", HOST)
+@pytest.mark.parametrize("other_name", [*HOST, "pandas", "list"])
+def test_everything_follows_x_in_host_memory(name, other_name, there):
+    backend = there(name)
+    if other_name in HOST:
+        other, take = there(other_name), partial(locked, there(other_name))
+    else:
+        other, take = there("numpy"), np.ndarray.tolist if other_name == "list" else data_frame
+    settings = {"warm_start": True, "scoring": "accuracy"}
+    expected = classifier(**settings).fit(X, CLASSES, WEIGHT, validation_data=(X, CLASSES, WEIGHT))
+    fitted = classifier(**settings).fit(
+        locked(backend, X),
+        take(CLASSES),
+        take(WEIGHT),
+        validation_data=(take(X), take(CLASSES), take(WEIGHT)),
+    )
+    assert fitted.loss_curve_ == close(backend, expected.loss_curve_)
+    assert fitted.validation_loss_curve_ == close(backend, expected.validation_loss_curve_)
+    assert fitted.validation_scores_ == close(backend, expected.validation_scores_)
+    assert all(lives(backend, array) for array in parameters(fitted))
+    assert lives(backend, fitted.classes_, fitted.classes_.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X has feature names")
+        for method in ("predict", "predict_proba", "predict_log_proba"):
+            answers = getattr(fitted, method)(take(X))
+            assert lives(other, answers, answers.dtype)
+            assert same(other, answers, getattr(expected, method)(X))
+        score = expected.score(X, CLASSES, WEIGHT)
+        assert fitted.score(take(X), locked(backend, CLASSES), locked(backend, WEIGHT)) == close(
+            backend, score
+        )
+        assert fitted.score(locked(backend, X), take(CLASSES), take(WEIGHT)) == close(backend, score)
+
+
+@pytest.mark.parametrize("name", HOST)
+@pytest.mark.parametrize("other_name", HOST)
+def test_training_goes_on_in_the_library_it_is_given(name, other_name, there):
+    backend, other = there(name), there(other_name)
+    moved = classifier().partial_fit(
+        backend.asarray(X), other.asarray(CLASSES), classes=other.asarray([2, 3, 4])
+    )
+    expected = classifier().partial_fit(X, CLASSES, classes=[2, 3, 4])
+    assert lives(backend, moved.classes_, moved.classes_.dtype)
+    for model in (moved, expected):
+        model.partial_fit(*((other.asarray(X), backend.asarray(CLASSES)) if model is moved else (X, CLASSES)))
+    assert all(lives(other, array) for array in parameters(moved))
+    assert lives(other, moved.classes_, moved.classes_.dtype)
+    for model in (moved, expected):
+        model.set_params(warm_start=True)
+    moved.fit(backend.asarray(X), backend.asarray(CLASSES))
+    expected.fit(X, CLASSES)
+    assert all(lives(backend, array) for array in [*parameters(moved), *moved._optimizer.moments])
+    assert moved.loss_curve_ == close(backend, expected.loss_curve_)
+    assert len(moved.loss_curve_) == 1 + 1 + 3
+
+
+def test_jax_has_several_cpu_devices(there):
+    there("jax")
+    code = """if True:
+        import json
+        import jax, jax.numpy as jnp, numpy as np
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+        from xpnet import MLPClassifier, resolve
+        from xpnet.backends import backend_of
+
+        X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+        y = (X[:, 0] > 0).astype(int)
+        first, second = jax.devices()
+        x = jax.device_put(X, second)
+        model = MLPClassifier((5,), max_iter=3, random_state=0).fit(x, jax.device_put(y, first))
+        expected = MLPClassifier((5,), max_iter=3, random_state=0).fit(X, y)
+        answers = [model.predict_proba(a) for a in (x, jax.device_put(X, first), X)]
+        moved = MLPClassifier((5,), max_iter=3, random_state=0, device="jax:cpu:1").fit(X, y)
+        sharded = jax.device_put(X, NamedSharding(Mesh([first, second], "n"), PartitionSpec("n")))
+        refused = []
+        for act in (
+            lambda: model.fit(sharded, y), lambda: model.predict(sharded), lambda: expected.score(sharded, y)
+        ):
+            try:
+                act()
+            except ValueError as error:
+                refused.append(str(error))
+        whole = jax.device_put(X, NamedSharding(Mesh([second], "n"), PartitionSpec("n")))
+        print(json.dumps([
+            [backend_of(a).place for a in (model.coefs_[0], moved.coefs_[0], *answers, model.predict(whole))],
+            [np.abs(np.asarray(a) - expected.predict_proba(X)).max().item() for a in answers],
+            [model.loss_curve_, moved.loss_curve_, expected.loss_curve_],
+            refused,
+        ]))
+    """
+    places, errors, (curve, moved, expected), refused = python(
+        code, XLA_FLAGS="--xla_force_host_platform_device_count=2", PYTHONWARNINGS="ignore"
+    )
+    second, first = ["jax", "cpu:1"], ["jax", "cpu"]
+    assert places == [second, second, second, first, ["numpy", "cpu"], second]
+    assert max(errors) < 1e-5
+    assert curve == pytest.approx(expected, rel=1e-4)
+    assert moved == pytest.approx(expected, rel=1e-4)
+    assert len(refused) == 3
+    for message in refused:
+        assert re.match(
+            r"X is sharded over .*cpu.*cpu.*, expected an array on one device: .*device_put", message
+        )
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("array_api_strict:cpu", "array_api_strict:device1"), ("cupy:cuda:0", "cupy:cuda:1")],
@@ -317,7 +469,7 @@ def test_another_device_of_one_library_is_another_place(first, second, there):
     near, far = there(first), there(second)
     x, y, weight = far.asarray(X), far.asarray(TARGET), far.asarray(WEIGHT)
     for data in ((x, near.asarray(TARGET)), (x, y, near.asarray(WEIGHT)), (near.asarray(X), y)):
-        with pytest.raises(ValueError, match="same library and device") as caught:
+        with pytest.raises(ValueError, match="on the same device") as caught:
             regressor().fit(*data)
         assert all(f"{b.name} on {b.device_name}" in str(caught.value) for b in (near, far))
     fitted = regressor().fit(x, y, weight)

@@ -2,7 +2,7 @@
 
 import re
 import tracemalloc
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import process_time
 
@@ -32,7 +32,8 @@ from small_data import (
     regressor,
 )
 
-from xpnet import MLPClassifier, MLPRegressor
+import xpnet
+from xpnet import MLPClassifier, MLPRegressor, resolve
 from xpnet.backends import to_host
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -186,7 +187,8 @@ def test_validation_data_that_do_not_fit_are_refused_everywhere(backend, lend):
             regressor(),
             lend(TARGET),
             (other.asarray(X), other.asarray(TARGET)),
-            f"validation_data is {other.name} on .*, the training data is {backend.name} on",
+            f"X is {backend.name} on {backend.device_name}, validation_data is {other.name} on "
+            f"{other.device_name}: expected both on the same device.*device=",
         ),
     ):
         before = dict(vars(estimator))
@@ -319,6 +321,16 @@ def test_labels_of_every_dtype_come_back_in_it(dtype, backend, lend):
     assert fitted.score(lend(X), lend(y)) == close(backend, expected.score(X, BINARY))
 
 
+def test_score_tells_large_labels_of_another_dtype_apart(backend):
+    x = resolve(backend.device_name, backend.name, "float32").asarray(X)
+    fitted = classifier().fit(x, backend.asarray(np.where(BINARY, 2**24, 0)))
+    predicted = backend.to_numpy(fitted.predict(x))
+    assert predicted.any()
+    for y in (predicted, np.where(predicted, 2**24 + 1, 0)):
+        there = backend.asarray(y.astype(np.int32))
+        assert fitted.score(x, there) == np.mean(predicted == y)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "float"])
 def test_matrices_of_labels_of_every_dtype_are_taken(dtype, backend, lend):
     expected = neural_network.MLPClassifier(**SMALL, early_stopping=True).fit(X, LABELS.astype(dtype), WEIGHT)
@@ -332,35 +344,179 @@ def test_matrices_of_labels_of_every_dtype_are_taken(dtype, backend, lend):
     assert fitted.score(lend(X), y) == close(backend, expected.score(X, LABELS.astype(dtype)))
 
 
-# What cannot be used
+# Floating point
 
 
-@pytest.mark.parametrize("dtype", ["int64", "bool"])
-def test_whole_numbers_become_floating_point_only_where_the_library_does_so(dtype, backend, lend):
-    whole = np.rint(X).astype(dtype)
-    estimator = classifier()
-    if backend.name in ("torch", "array_api_strict"):
-        with pytest.raises(ValueError, match=rf"(?s){dtype}.*float32.*float64"):
-            estimator.fit(backend.asarray(whole), lend(CLASSES))
-        with pytest.raises(ValueError, match=rf"(?s){dtype}.*float32.*float64"):
-            estimator.fit(lend(X), lend(CLASSES)).predict(backend.asarray(whole))
-    else:
-        estimator.fit(backend.asarray(whole), lend(CLASSES))
-        default = backend.xp.asarray(0.0).dtype
-        assert all(lives(backend, array, default) for array in parameters(estimator))
-        assert estimator.loss_curve_ == close(backend, classifier().fit(1.0 * whole, CLASSES).loss_curve_)
-        assert lives(backend, estimator.predict_proba(backend.asarray(whole)), default)
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_whole_numbers_become_the_default_floating_point_of_the_library(dtype, backend, lend):
+    whole = np.rint(np.abs(X)).astype(dtype)
+    default = backend.xp.asarray(0.0, device=backend.device).dtype
+    fitted = classifier().fit(backend.asarray(whole), lend(CLASSES))
+    expected = classifier().fit(1.0 * whole, CLASSES)
+    assert all(lives(backend, array, default) for array in parameters(fitted))
+    assert fitted.loss_curve_ == pytest.approx(expected.loss_curve_, rel=1e-4)
+    probability = fitted.predict_proba(backend.asarray(whole))
+    assert lives(backend, probability, default)
+    assert backend.to_numpy(probability) == pytest.approx(expected.predict_proba(whole), rel=1e-3)
+
+
+def test_the_default_floating_point_of_torch_may_be_changed():
+    torch = pytest.importorskip("torch")
+    whole = torch.tensor(np.rint(X).astype(int))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        fitted = regressor().fit(whole, torch.tensor(TARGET))
+    finally:
+        torch.set_default_dtype(before)
+    assert fitted.coefs_[0].dtype is torch.float64
+    assert fitted.loss_curve_ == pytest.approx(regressor().fit(np.rint(X), TARGET).loss_curve_, rel=1e-8)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
-def test_half_precision_is_refused(library, dtype):
-    xp = pytest.importorskip(library)
-    x, half = xp.asarray(X), xp.asarray(X, dtype=getattr(xp, dtype))
-    fitted = regressor().fit(x, x[:, 0])
-    for act in (lambda: regressor().fit(half, x[:, 0]), lambda: fitted.predict(half)):
-        with pytest.raises(ValueError, match=rf"{dtype}, expected float32 or float64"):
+@pytest.mark.parametrize("library", ["torch", "jax.numpy", "cupy"])
+def test_half_precision_is_computed_and_answered_in_float32(library, dtype):
+    xp = array_api_compat.array_namespace(pytest.importorskip(library).asarray(X))
+    if not hasattr(xp, dtype):
+        pytest.skip(f"{library} has no {dtype}")
+    single = xp.asarray(X, dtype=xp.float32)
+    half = [xp.astype(x, getattr(xp, dtype)) for x in (single, single[:, 1], xp.abs(single[:, 2]))]
+    x, y, weight = (xp.astype(a, xp.float32) for a in half)
+    labels, half_labels = (xp.astype(a > 0.5, a.dtype) for a in (y, half[1]))
+    for make, targets, half_targets in ((regressor, y, half[1]), (classifier, labels, half_labels)):
+        expected = make(early_stopping=True).fit(x, targets, weight)
+        fitted = make(early_stopping=True).fit(half[0], half_targets, half[2])
+        assert fitted.loss_curve_ == pytest.approx(expected.loss_curve_, rel=1e-5)
+        assert fitted.validation_scores_ == pytest.approx(expected.validation_scores_, rel=1e-5)
+        assert fitted.coefs_[0].dtype == xp.float32
+        for method in ("predict", "predict_proba", "predict_log_proba")[: 3 if make is classifier else 1]:
+            answers, right = getattr(fitted, method)(half[0]), getattr(expected, method)(x)
+            assert answers.dtype == right.dtype == xp.float32
+            assert to_host(answers) == pytest.approx(to_host(right), rel=1e-4, abs=1e-6)
+        score = fitted.score(half[0], half_targets, half[2])
+        assert score == pytest.approx(expected.score(x, targets, weight), rel=1e-5)
+
+
+@pytest.mark.parametrize("fitted_in", ["float16", "float32", "float64", "int64", "uint8"])
+def test_numpy_answers_in_scikit_learns_dtype(fitted_in):
+    x = np.abs(4 * X)
+    mine, theirs = (
+        [
+            module.MLPClassifier(**SMALL).fit(x.astype(fitted_in), BINARY),
+            module.MLPRegressor(**SMALL).fit(x.astype(fitted_in), BINARY.astype(fitted_in)),
+        ]
+        for module in (xpnet, neural_network)
+    )
+    for asked_in in ("float16", "float32", "float64", "int64", "int32", "uint8", "bool"):
+        for model, other in zip(mine, theirs, strict=True):
+            for method in {"predict", "predict_proba", "predict_log_proba"} & set(dir(other)):
+                got, expected = (getattr(m, method)(x.astype(asked_in)) for m in (model, other))
+                assert got.dtype == expected.dtype, (asked_in, method)
+                assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    for asked_in in ("float32", "float64", "int64"):
+        for model, other in zip(mine, theirs, strict=True):
+            for each in (model, other):
+                each.partial_fit(x.astype(asked_in), BINARY)
+            assert [a.dtype for a in parameters(model)] == [a.dtype for a in parameters(other)]
+
+
+def test_float64_is_answered_in_float64_by_a_model_in_float32(backend):
+    single = resolve(backend.device_name, backend.name, "float32")
+    fitted = classifier().fit(single.asarray(X), backend.asarray(CLASSES))
+    expected = neural_network.MLPClassifier(**SMALL).fit(X.astype(np.float32), CLASSES)
+    for x in (single.asarray(X), backend.asarray(X)):
+        probability = fitted.predict_proba(x)
+        assert lives(backend, probability, x.dtype)
+        assert backend.to_numpy(probability) == pytest.approx(
+            expected.predict_proba(backend.to_numpy(x)), rel=1e-4
+        )
+    double = classifier().fit(backend.asarray(X), backend.asarray(CLASSES))
+    assert lives(backend, double.predict_proba(single.asarray(X)))
+    double.partial_fit(single.asarray(X), backend.asarray(CLASSES))
+    assert all(lives(backend, array) for array in parameters(double))
+
+
+# What cannot be used
+
+
+SPARSE = {
+    "coo": lambda torch, x: torch.tensor(x).to_sparse(),
+    "csr": lambda torch, x: torch.tensor(np.atleast_2d(x)).to_sparse_csr(),
+}
+
+
+@pytest.mark.parametrize("layout", SPARSE.values(), ids=SPARSE)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_sparse_tensors_are_refused_with_what_to_do(layout):
+    sparse = partial(layout, pytest.importorskip("torch"))
+    assert_refused(
+        sparse(X), sparse(CLASSES), sparse(WEIGHT), r"sparse PyTorch tensor \(torch\.sparse_\w+\).*to_dense"
+    )
+
+
+def test_tensors_without_values_are_refused_with_what_to_do():
+    torch = pytest.importorskip("torch")
+    meta = (torch.tensor(x, device="meta") for x in (X, CLASSES, WEIGHT))
+    assert_refused(*meta, "meta, which has no values: pass one on the CPU")
+
+
+class Collection:
+    """What tells a dask collection: https://docs.dask.org/en/stable/custom-collections.html."""
+
+    def __init__(self, x):
+        self.x, self.shape = x, x.shape
+
+    def __array__(self, *_, **__):
+        pytest.fail("computed")
+
+    def __dask_graph__(self):
+        return {}
+
+
+def test_dask_collections_are_refused_with_what_to_do():
+    lazy = map(Collection, (X, CLASSES, WEIGHT))
+    assert_refused(
+        *lazy, r"is a dask collection, which is not in memory: pass \w+\.compute\(\), or call partial_fit"
+    )
+
+
+def test_ragged_lists_are_refused_with_what_to_do():
+    ragged = [[1.0], *X.tolist()[1:]], [[1, 2], *[[1]] * 59], [[1.0, 2.0], *[[1.0]] * 59]
+    assert_refused(
+        *ragged, "expected rows of equal length, got a ragged list. Pad the rows, or .*MultiLabelBinarizer"
+    )
+
+
+def assert_refused(x, y, weight, words):
+    """Assert that every function names what it cannot read and says what to do."""
+    fitted, numbers = classifier().fit(X, CLASSES), regressor().fit(X, TARGET)
+    for name, act in {
+        "X": lambda: classifier().fit(x, CLASSES),
+        "X of a regressor": lambda: regressor().fit(x, TARGET),
+        "X of predict": lambda: fitted.predict_proba(x),
+        "X of score": lambda: numbers.score(x, TARGET),
+        "y": lambda: classifier().fit(X, y),
+        "y of a regressor": lambda: regressor().fit(X, y),
+        "y of score": lambda: fitted.score(X, y),
+        "sample_weight": lambda: regressor().fit(X, TARGET, weight),
+        "sample_weight of score": lambda: numbers.score(X, TARGET, weight),
+        "classes": lambda: classifier().partial_fit(X, CLASSES, classes=y),
+        "X of validation_data": lambda: classifier().fit(X, CLASSES, validation_data=(x, CLASSES)),
+    }.items():
+        with pytest.raises(ValueError, match=words) as caught:
             act()
+        assert str(caught.value).startswith(name.split()[0]), name
+
+
+def test_labels_too_large_for_the_integers_of_jax_are_refused():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(False):
+        x = jax.numpy.asarray(X)
+        for y in (2**31 * CLASSES, (2**31 * CLASSES).tolist()):
+            with pytest.raises(
+                ValueError, match="y: jax has no int64 here, and not every number fits in int32"
+            ):
+                classifier().fit(x, y)
 
 
 def changed(x, entry):

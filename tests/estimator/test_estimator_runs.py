@@ -25,7 +25,7 @@ OPTIONS = {
     "one-vs-all": "--data digits --epochs 5 --lr 0.02 --loss logistic_cross_entropy --hidden 20",
     "far": "--data {}/far.npz --lr 0.05 --hidden 5",
     "numbers": "--data {}/numbers.npz --loss squared_error --hidden none --lr 0.1",
-    "counts": "--data {}/counts.npz --loss poisson --lr 0.05 --hidden 5",
+    "counts": "--data {}/counts.npz --loss poisson --dtype float64 --lr 0.05 --hidden 5",
 }
 CLASSIFIERS = ["digits", "table", "one-vs-all", "far"]
 REGRESSORS = ["numbers", "counts"]
@@ -119,7 +119,7 @@ def test_the_parameters_describe_the_network(runs, name):
     sizes = [W.shape[0] for W in model.coefs_] + [model.coefs_[-1].shape[1]]
     assert sizes[1:-1] == list(model.hidden_layer_sizes)
     assert (model.n_features_in_, model.n_layers_, model.n_outputs_) == (sizes[0], len(sizes), sizes[-1])
-    assert {W.dtype.name for W in model.coefs_} == {"float64" if name == "table" else "float32"}
+    assert {W.dtype.name for W in model.coefs_} == {"float64" if name in ("table", "counts") else "float32"}
     assert model.activation == {"digits": "tanh", "table": ("relu", "elu")}.get(name, "relu")
     if name in REGRESSORS:
         assert model.loss == {"numbers": "squared_error", "counts": "poisson"}[name]

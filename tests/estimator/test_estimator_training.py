@@ -29,6 +29,7 @@ from problems import (
     regressor,
     torch_fit,
 )
+from scipy.special import xlogy
 from sklearn import neural_network
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import NotFittedError
@@ -37,7 +38,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 import xpnet
 from xpnet import MLPClassifier
 from xpnet.backends import Steps
-from xpnet.backends.accelerate import CompiledLoop
+from xpnet.backends.accelerate.loop import CompiledLoop
 from xpnet.maths.schedules import cosine, one_cycle
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -508,6 +509,21 @@ def test_a_poisson_mean_that_explodes_is_reported_as_by_scikit_learn(solver):
         model = module.MLPRegressor(hidden_layer_sizes=(8,), **settings)
         with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite parameter weights"):
             model.fit(X, COUNTS)
+
+
+def test_a_loss_that_overflows_is_reported():
+    # In scikit-learn Adam divides by the overflow: the parameters stay as they were drawn, and loss_ is inf.
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        regressor().fit(X, 1e200 * NUMBERS)
+
+
+def test_a_poisson_mean_too_small_to_show_has_a_finite_loss():
+    # scikit-learn's loss_ is inf.
+    model = regressor(loss="poisson", alpha=0.0, batch_size=N).fit(X, COUNTS)
+    model.intercepts_[-1][...] = -1e6
+    z = np.maximum(X @ model.coefs_[0] + model.intercepts_[0], 0.0) @ model.coefs_[1] - 1e6
+    rows = -COUNTS * z[:, 0] + xlogy(COUNTS, COUNTS) - COUNTS
+    assert model.partial_fit(X, COUNTS).loss_ == pytest.approx(rows.mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 1e37), ("float64", 1e60)])

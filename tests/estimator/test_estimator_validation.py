@@ -63,6 +63,33 @@ def test_the_validation_loss_is_that_of_the_given_rows_without_penalty(make, y, 
     assert len(set(model.validation_loss_curve_)) == 5
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["validation_data", "held out"])
+@pytest.mark.parametrize("class_weight", [{"yes": 4.0, "no": 0.5}, "balanced"], ids=["mapping", "balanced"])
+def test_class_weights_weigh_the_validation_set_wherever_it_comes_from(class_weight, given):
+    X_train, y_train, X_val, y_val, weight = halves(STRINGS) if given else (X, STRINGS, None, None, WEIGHT)
+    if given:
+        model = classifier(class_weight=class_weight)
+        model.fit(X_train, y_train, validation_data=(X_val, y_val, weight))
+    else:
+        seen = []
+        model = classifier(class_weight=class_weight, early_stopping=True, validation_fraction=0.2)
+        model.set_params(scoring=lambda model, X, y, sample_weight: seen.append(X) or len(seen))
+        model.fit(X, STRINGS, WEIGHT)
+        model.set_params(scoring=None)
+        rows = [int(np.flatnonzero((x == X).all(axis=1))[0]) for x in seen[0]]
+        X_val, y_val, weight = X[rows], STRINGS[rows], WEIGHT[rows]
+    names, counts = np.unique(y_train, return_counts=True)
+    weights = dict(zip(names, N // (1 + given) / (len(names) * counts), strict=True))
+    if class_weight != "balanced":
+        weights = class_weight
+    weight = weight * [weights.get(name, 1.0) for name in y_val]
+    assert model.validation_loss_curve_[-1] == pytest.approx(
+        mean_loss(model, X_val, y_val, weight), rel=1e-10
+    )
+    if given:
+        assert model.validation_scores_[-1] == pytest.approx(model.score(X_val, y_val, weight), rel=1e-10)
+
+
 class Scorer:
     """The default score, keeping the data it was computed on."""
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -164,21 +165,24 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["l2", "l2_shared"])
-@pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
-def test_a_full_batch_in_chunks_is_the_full_batch(weight, shared, backend, lend, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "shared", "batch_size"),
+    [*product(WEIGHTS, [False, True], [None]), ("none", False, 40), ("both-signs", True, 40)],
+)
+def test_a_batch_in_chunks_is_the_same_batch(name, shared, batch_size, backend, lend, monkeypatch):
     X, y = digits()
+    weight = WEIGHTS[name]
     data = [lend(X[:50]), lend(one_hot(y[:50], 10))]
     data += [] if weight is None else [lend(weight)]
     mlp = replace(MLP_DIGITS, l2=10.0 if shared else 0.1, l2_shared=shared)
     curves, thetas = [], []
     for chunk in (50, 16):
-        monkeypatch.setattr(loop, "WHOLE_ROWS", chunk)
+        monkeypatch.setattr(loop, "WHOLE_ROWS", chunk + 1)
         monkeypatch.setattr(type(backend), "chunk_rows", chunk)
         state = begin(backend, mlp)
-        curves.append(losses(train(backend, state, *data, mlp=mlp, batch_size=None)))
+        curves.append(losses(train(backend, state, *data, mlp=mlp, batch_size=batch_size)))
         thetas.append(backend.to_numpy(state.theta))
-    assert state.step == 3
+    assert state.step == (3 if batch_size is None else 6)
     tolerance = 1e-10 if backend.dtype_name == "float64" else 1e-4
     assert curves[0] == pytest.approx(curves[1], rel=tolerance)
     assert thetas[0] == pytest.approx(thetas[1], rel=tolerance, abs=tolerance)

@@ -90,11 +90,12 @@ class Backend:
         namespace: the module to import for `xp`.
         remedy: how to install the library.
         devices: the kinds of devices it has, `cpu` or `cuda`, the default first.
-        steps_per_call: maximum number of steps that a compiled step takes in one call.
+        is_slow_stepwise: whether compiled steps should be taken several in a call. If not, one in a call is
+            almost as fast.
         chunk_rows: number of rows that the network processes at once in predictions, in evaluation and in
             the gradient over many rows.
-        promotes: whether a product of an integer and a floating-point array is floating point.
-        device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name.
+        device_name: the name of the device: `cpu`, `cuda:0`, `cuda:1` or a library-specific name. Each
+            device has one name: `cuda` is `cuda:0`, and `cpu:0` is `cpu`.
         dtype_name: `float32` or `float64`.
         device: the library's own device object.
         xp: the Array API namespace that the mathematics uses.
@@ -105,8 +106,7 @@ class Backend:
     remedy: ClassVar[str]
     distributions: ClassVar[tuple[str, ...]] = ()
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
-    promotes: ClassVar[bool] = False
-    steps_per_call: ClassVar[int] = 1
+    is_slow_stepwise: ClassVar[bool] = False
     chunk_rows: ClassVar[int] = 8192
 
     device_name: str
@@ -123,6 +123,8 @@ class Backend:
         kind, number = split_device(device_name)
         if kind == "cuda":
             device_name = f"cuda:{number}"
+        elif device_name == "cpu:0":
+            device_name = "cpu"
         xp = cast(Namespace, import_module(cls.namespace))
         return cls(device_name, dtype_name, cls.find_device(device_name), xp)
 
@@ -197,6 +199,11 @@ class Backend:
         """Return the name of the device of x, an array of this library."""
         return "cpu"
 
+    @staticmethod
+    def explain_unreadable(x: Any) -> str | None:
+        """Return why xpnet cannot use x, an array of this library, and what to do. None if it can."""
+        return None
+
     @property
     def hardware(self) -> str | None:
         """The model of the GPU as its driver names it, or None on the CPU."""
@@ -221,6 +228,11 @@ class Backend:
     def place(self) -> tuple[str, str]:
         """(library, device). Arrays with equal places can be combined in one operation."""
         return self.name, self.device_name
+
+    @property
+    def is_in_host_memory(self) -> bool:
+        """Whether the device is the CPU, from which every library can take arrays."""
+        return self.device_name.partition(":")[0] == "cpu"
 
     @property
     def is_on_gpu(self) -> bool:
@@ -286,8 +298,8 @@ class Backend:
     ) -> Callable[..., Any]:
         """Return a function (state, data, steps, first, last) -> state that takes steps of an epoch.
 
-        It takes the steps `first` to `last` - 1 of `Steps`, at most `steps_per_call`, with batches of one
-        size. It is compiled, recorded or captured if that makes it faster.
+        It takes the steps `first` to `last` - 1 of `Steps`, with batches of one size. It is compiled,
+        recorded or captured if that makes it faster.
 
         Args:
             step: a function (state, data, index, coefficients, *, xp) -> state: a fixed sequence of array

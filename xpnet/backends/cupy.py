@@ -25,7 +25,6 @@ class CuPy(Backend):
     remedy = 'pip install "cupy-cuda13x[ctk]", or "cupy-cuda12x[ctk]" for CUDA 12'
     distributions = ("cupy-cuda12x", "cupy-cuda13x")
     devices = ("cuda",)
-    promotes = True
 
     @staticmethod
     def owns(x: object) -> bool:

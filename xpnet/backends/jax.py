@@ -19,8 +19,7 @@ class Jax(Backend):
     namespace = "jax.numpy"
     remedy = 'pip install jax; for a GPU, pip install "jax[cuda13]"'
     devices = ("cpu", "cuda")
-    promotes = True
-    steps_per_call = 64
+    is_slow_stepwise = True
 
     @classmethod
     def bind(cls, device_name: str, dtype_name: str) -> Self:
@@ -39,8 +38,20 @@ class Jax(Backend):
 
     @staticmethod
     def name_device(x: Any) -> str:
-        device = x.device
-        return "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
+        device = min(x.devices(), key=lambda device: device.id)
+        if device.platform == "cpu":
+            return f"cpu:{device.id}" if device.id else "cpu"
+        return f"cuda:{device.id}"
+
+    @staticmethod
+    def explain_unreadable(x: Any) -> str | None:
+        devices = sorted(str(device) for device in x.devices())
+        if len(devices) == 1:
+            return None
+        return (
+            f"is sharded over {', '.join(devices)}, expected an array on one device: gather it with "
+            "jax.device_put(array, jax.devices()[0])"
+        )
 
     @property
     def hardware(self) -> str | None:

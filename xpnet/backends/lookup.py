@@ -39,6 +39,8 @@ def resolve(device: str = "auto", backend: str | None = None, dtype: str = "floa
             failed, and what to do.
     """
     choose("dtype", dtype, DTYPES)
+    if device == "cpu:0":
+        device = "cpu"
     if device.startswith("cuda") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"device {device!r}: expected cuda, or cuda:N with the number of the GPU")
     candidates = list(LIBRARIES.values())

@@ -22,7 +22,6 @@ class NumPy(Backend):
     name = "numpy"
     namespace = "numpy"
     remedy = 'pip install "numpy>=2.1"'
-    promotes = True
     # The outputs of a layer of 100 to 500 units then stay in the second-level cache of a CPU core, and fit
     # in memory that is used again: larger arrays are page-faulted in anew at each operation.
     chunk_rows = 512

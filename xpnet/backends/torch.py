@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 from array_api_compat import is_torch_array
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from xpnet._typing import Array, Device
+from xpnet._typing import Array, Device, DType
 from xpnet.backends import cuda
 from xpnet.backends.backend import WORTH_RECORDING, Backend, split_device
+from xpnet.errors import InputError
 
 __all__ = ["Torch"]
 
@@ -34,12 +35,22 @@ class Torch(Backend):
 
     @classmethod
     def find_device(cls, device_name: str) -> Device:
-        split_device(device_name)  # its error message is clearer than that of PyTorch
+        kind, number = split_device(device_name)  # its error message is clearer than that of PyTorch
+        if kind == "cpu" and number:  # PyTorch would use cpu
+            raise InputError(f"torch has no device {device_name!r}, only cpu and cuda:N")
         return import_module("torch").device(device_name)
 
     @staticmethod
     def name_device(x: Any) -> str:
         return str(x.device)
+
+    @staticmethod
+    def explain_unreadable(x: Any) -> str | None:
+        if x.is_meta:
+            return "is a PyTorch tensor on the device meta, which has no values: pass one on the CPU or a GPU"
+        if str(x.layout) != "torch.strided":
+            return f"is a sparse PyTorch tensor ({x.layout}), which xpnet does not support: pass x.to_dense()"
+        return None
 
     @property
     def hardware(self) -> str | None:
@@ -50,6 +61,13 @@ class Torch(Backend):
         if not self.is_on_gpu:
             return super().as_current()
         return cast(AbstractContextManager[object], import_module("torch").cuda.device(self.device))
+
+    def asarray(self, x: ArrayLike, dtype: DType = None) -> Array:
+        host = np.asarray(x)
+        # PyTorch warns about read-only memory, and rejects negative strides.
+        if not host.flags.writeable or min(host.strides, default=0) < 0:
+            host = host.copy()
+        return super().asarray(host, dtype)
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
         return np.array(cast(Any, x).detach().cpu().numpy())

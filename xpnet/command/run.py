@@ -170,7 +170,7 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
                     order=partial(shuffle, seed=options.seed),
                     clip_norm=options.clip_norm,
                     after_step=after_step,
-                    steps_at_once=1 if article else options.checkpoint_every or backend.steps_per_call,
+                    steps_at_once=_count_steps_at_once(options, backend) if article is None else 1,
                 )
                 records = _watch(records, options, mlp, state, parts, backend)
                 for record in records:
@@ -205,6 +205,11 @@ def train(options: Options, resume: Path | None = None, recipe: Recipe | None = 
         # The error is not chained: its traceback would keep arrays alive.
         shortage = _explain_shortage(mlp, optimizer, dataset, options, backend, free, error)
     raise OutOfMemoryError(shortage)
+
+
+def _count_steps_at_once(options: Options, backend: Backend) -> int:
+    """Return the number of steps between two looks at Ctrl-C, the progress bar and `--checkpoint-every`."""
+    return (options.checkpoint_every or 64) if backend.is_slow_stepwise else 1
 
 
 def _watch(

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -21,17 +22,11 @@ from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
 from xpnet.data.batches import split_rows
 from xpnet.errors import DivergenceError
+from xpnet.estimator.arrays import check_place, has_float64
 from xpnet.estimator.callbacks import Tasks
 from xpnet.estimator.conversion import convert_to_sklearn
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import (
-    CheckedRows,
-    Inputs,
-    Sample,
-    check_some_weight,
-    make_place_error,
-    read_sample,
-)
+from xpnet.estimator.inputs import CheckedRows, Inputs, Sample, check_some_weight, read_sample
 from xpnet.estimator.labels import flatten
 from xpnet.estimator.lbfgs import minimize_by_lbfgs
 from xpnet.estimator.objective import (
@@ -102,6 +97,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         "scoring": [str, callable, None],
         "device": [str, None],
     }
+    # The HTML representation links to the API reference, relative to the pages of the gallery.
+    _doc_link_module = "xpnet"
+    _doc_link_template = "../../api/xpnet.{estimator_name}.html"
     _run: Run | None = None
 
     @refuse_shortage
@@ -124,8 +122,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
         Raises:
             ValueError: if the data or the parameters are invalid; or if `device` is None and y, sample_weight
-                or validation_data is of another library or on another device than X. The estimator is then
-                left unchanged.
+                or validation_data is on another device than X. The estimator is then left unchanged.
             OutOfMemoryError: if the device does not have enough memory, likewise.
         """
         return self._fit(X, y, sample_weight, validation_data)
@@ -159,8 +156,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         with given.backend.as_current():
             if not bool(xp.all(xp.isfinite(theta))):
                 raise ValueError(_NOT_FINITE)
-            layers = layout.split(theta, xp=xp)
-        self.coefs_, self.intercepts_ = [W for W, _ in layers], [b for _, b in layers]
+            # In the dtype of the first fit, which this one may continue.
+            dtype = getattr(xp, self._dtype_name)
+            weights, biases = zip(*layout.split(theta, xp=xp), strict=True)
+            self.coefs_ = [xp.astype(W, dtype, copy=False) for W in weights]
+            self.intercepts_ = [xp.astype(b, dtype, copy=False) for b in biases]
         tasks.finish()
         return self
 
@@ -188,18 +188,35 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     ) -> tuple[Sample, Array]:
         """Check the data. Return them, and the targets of the network on the backend that computes."""
         given = read_sample(self, X, y, sample_weight, reset=first_pass)
+        if not first_pass:
+            fitted = backend_of(self.coefs_[0])
+            check_place(self, "partial_fit" if incremental else "fit", fitted, given.backend)
+            if self.device is None and fitted.place != given.backend.place:
+                self._move(given.backend)
+            given = self._widen(given)
         y, Y = self._read_targets(given, incremental=incremental)
-        weight = check_some_weight(self._weigh_classes(given, y), given.backend)
+        given = given._replace(y=y)
+        weight = check_some_weight(self._weigh_classes(given, given), given.backend)
         if not incremental or not hasattr(self, "_random_state"):
             self._random_state: np.random.RandomState = check_random_state(self.random_state)
         elif isinstance(self.random_state, Integral):
             self._random_state = deepcopy(self._random_state)  # a fit that fails must not change it
-        if not first_pass and self.device is None:
-            fitted = backend_of(self.coefs_[0]).place
-            if fitted != given.backend.place:
-                method = "partial_fit" if incremental else "fit"
-                raise make_place_error(self, method, fitted, given.backend.place)
-        return given._replace(y=y, weight=weight), Y
+        return given._replace(weight=weight), Y
+
+    def _widen(self, given: Sample) -> Sample:
+        """Return the data in float64 if the fitted arrays are, so that they lose no digits."""
+        backend = given.backend
+        if backend.dtype_name == "float64" or self._dtype_name == "float32":
+            return given
+        xp: Any = backend.xp
+        with backend.as_current():
+            X, weight = (None if x is None else xp.astype(x, xp.float64) for x in (given.X, given.weight))
+        return given._replace(X=X, weight=weight, backend=replace(backend, dtype_name="float64"))
+
+    @property
+    def _dtype_name(self) -> str:
+        """The dtype of the fitted arrays."""
+        return backend_of(self.coefs_[0]).dtype_name
 
     def _find_sizes(self) -> tuple[int, ...]:
         """Return the number of units in each layer."""
@@ -294,11 +311,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """Return the rows to train on (None for all) and the validation set (None if there is none)."""
         if validation_data is not None:
             data = read_held_out(self, validation_data, given)
-            check_some_weight(data.weight, given.backend)
-            y = flatten(data.y, data.y_home)
-            self._check_held_out(y, data.y_home)
-            Y = self._make_targets(y, data.y_home, given.backend)
-            return None, Validation(data.X, Y, y, data.weight, None, data.y_home, given.backend)
+            data = data._replace(y=flatten(data.y, data.y_home))
+            self._check_held_out(data.y, data.y_home)
+            Y = self._make_targets(data.y, data.y_home, given.backend)
+            weight = check_some_weight(self._weigh_classes(data, given), given.backend)
+            return None, Validation(data.X, Y, data.y, weight, None, data.y_home, given.backend)
         if not self.early_stopping:
             return None, None
         rows, held = split_rows(
@@ -328,9 +345,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         The function is called with one chunk of rows at a time. So X, and the result, may be larger than the
         memory of the device if they are on the host.
         """
-        X, home, backend, is_checked = inputs
+        X, home, backend, _, is_checked = inputs
         backend = backend.for_short_rows
-        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        layers = self._find_layers(inputs)
         sizes = (X.shape[1], *[b.shape[0] for b in self.intercepts_])
         # On a GPU nothing is read, so that the prediction does not wait for the device.
         if self._run is not None and not issparse(X) and not home.is_on_gpu:
@@ -345,13 +362,27 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         xp: Any = backend.xp
         with backend.as_current():
             if self._run is not None:
-                X = ScaledRows(X, self._run.scaling, self.coefs_[0].dtype, backend)
+                X = ScaledRows(X, self._run.scaling, layers[0][0].dtype, backend)
             chunks = forward_in_chunks(make_hidden_layers(sizes, activation), layers, X, backend=backend)
             found = [home.bring(function(z, xp), backend) for _, z in chunks]
         if len(found) == 1:
             return found[0]
         with home.as_current():
             return home.xp.concat(found)
+
+    def _find_layers(self, inputs: Inputs) -> list[tuple[Array, Array]]:
+        """Return (W, b) of each layer on the backend that computes, in float64 if X is."""
+        backend, source = inputs.backend, inputs.source
+        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        if source is inputs.home:
+            return layers
+        if source.place != backend.place:
+            layers = [(backend.bring(W, source), backend.bring(b, source)) for W, b in layers]
+        if (source.dtype_name, inputs.home.dtype_name) == ("float32", "float64") and has_float64(backend):
+            xp: Any = backend.xp
+            with backend.as_current():
+                layers = [(xp.astype(W, xp.float64), xp.astype(b, xp.float64)) for W, b in layers]
+        return layers
 
     def to_device(self, device: str | ModuleType) -> Self:
         """Move the fitted arrays to a device or to another array library.
@@ -369,9 +400,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         now = backend_of(self.coefs_[0])
         backend = find_destination(device, now)
-        for name, value in vars(self).items():
-            setattr(self, name, move_arrays(value, backend))
+        self._move(backend)
         return self
+
+    def _move(self, backend: Backend) -> None:
+        """Move the fitted arrays. The parameters of the constructor stay what the user passed."""
+        for name in vars(self).keys() - self.get_params(deep=False).keys():
+            setattr(self, name, move_arrays(getattr(self, name), backend))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Save the fitted model to a safetensors file, which `load` and `xpnet predict` read.

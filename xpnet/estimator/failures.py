@@ -8,7 +8,7 @@ import numpy as np
 
 from xpnet.backends import Backend, backend_of
 from xpnet.errors import OutOfMemoryError
-from xpnet.estimator.inputs import find_backend, locate
+from xpnet.estimator.arrays import find_backend, locate
 from xpnet.training.memory import estimate_memory, explain_shortage
 from xpnet.training.scores import count_chunk_rows
 

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from xpnet._typing import Array
 from xpnet.backends import Backend, backend_of
-from xpnet.estimator.inputs import is_on_host, is_text
+from xpnet.estimator.arrays import is_on_host, is_text, send
 
 __all__ = ["KINDS", "MULTILABEL", "Labels", "flatten"]
 
@@ -50,6 +50,8 @@ class Labels:
         classes = self._bring_classes(home)
         if home.name == "numpy":
             return np.searchsorted(classes, y)
+        if classes.dtype != y.dtype:  # NumPy compares them exactly
+            return home.asarray(np.searchsorted(home.to_numpy(classes), home.to_numpy(y)))
         xp: Any = home.xp
         with home.as_current():
             return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
@@ -96,7 +98,11 @@ class Labels:
     def _bring_classes(self, home: Backend) -> Any:
         """Return the classes on `home`. Later calls return the same array."""
         if home.place not in self._copies:
-            self._copies[home.place] = home.bring(self.classes, backend_of(self.classes))
+            source = backend_of(self.classes)
+            is_there = source.place == home.place
+            self._copies[home.place] = (
+                self.classes if is_there else send("classes_", source.to_numpy(self.classes), home)
+            )
         return self._copies[home.place]
 
     @cached_property

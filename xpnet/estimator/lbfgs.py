@@ -37,7 +37,7 @@ def minimize_by_lbfgs(
     def loss_and_grad(theta: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         # `fit` raises an error at the end if the parameters are not finite.
         with backend.as_current(), np.errstate(all="ignore"):
-            loss, g = compute_gradient_in_chunks(mlp, gradient, backend.asarray(theta), data, backend)
+            loss, g = compute_gradient_in_chunks(mlp, gradient, backend.asarray(theta), data, backend=backend)
             return float(loss), backend.to_numpy(g).astype(np.float64)
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:

@@ -12,7 +12,6 @@ from xpnet._typing import Array, Namespace
 from xpnet.backends import Backend
 from xpnet.maths.losses import LOSSES, Loss, quantile
 from xpnet.maths.mlp import MLP
-from xpnet.maths.ops import logistic
 
 __all__ = [
     "draw_parameters",
@@ -118,9 +117,13 @@ def _clipped_log_loss(
 ) -> tuple[Array, Array]:
     """-Σ_k [Y_k log p_k + (1 - Y_k) log(1 - p_k)] with p clipped to [ε, 1 - ε], and the unclipped gradient.
 
-    It is computed from p, not from z as in `losses.logistic_cross_entropy`, to round as scikit-learn does.
+    It is computed from p = 1 / (1 + e⁻ᶻ), not from z as in `losses.logistic_cross_entropy`, to round as
+    scikit-learn does.
     """
-    p = logistic(z, xp=xp)
+    most = 80.0 if epsilon > 1e-10 else 700.0  # e^most is finite in float32 and in float64
+    p = xp.exp(xp.minimum(-z, most))
+    p += 1.0
+    p = 1.0 / p
     clipped = xp.minimum(xp.maximum(p, epsilon), 1.0 - epsilon)
     loss_rows = xp.sum(Y * xp.log(clipped) + (1.0 - Y) * xp.log(1.0 - clipped), axis=1, keepdims=True)
     p -= Y

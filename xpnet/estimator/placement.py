@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
 from xpnet.errors import BackendError, InputError, choose
-from xpnet.estimator.inputs import is_text
+from xpnet.estimator.arrays import is_text
 
 __all__ = ["find_destination", "move_arrays", "pack", "unpack"]
 

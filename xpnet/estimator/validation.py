@@ -11,7 +11,8 @@ from sklearn.metrics import check_scoring
 
 from xpnet._typing import Array
 from xpnet.backends import Backend
-from xpnet.estimator.inputs import Sample, describe_place, read_sample
+from xpnet.estimator.arrays import follow
+from xpnet.estimator.inputs import Sample, read_sample
 from xpnet.maths.mlp import MLP
 from xpnet.training.scores import Evaluation, evaluate
 
@@ -83,21 +84,21 @@ def read_held_out(estimator: Any, data: Any, given: Sample) -> Sample:
     """Check `validation_data` and return it on the backend that computes.
 
     Raises:
-        ValueError: as in `fit`; if it is not (X, y) or (X, y, sample_weight); if its place is not that of the
-            training data; or if only one of the two is sparse.
+        ValueError: as in `fit`; if it is not (X, y) or (X, y, sample_weight); as `follow`; or if only one of
+            the two is sparse.
     """
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight)")
     X, y, weight = (*data, None)[:3]
     held = read_sample(estimator, X, y, weight, reset=False)
-    if held.backend.place != given.backend.place:
-        raise ValueError(
-            f"validation_data is {describe_place(held.backend.place)}, the training data is "
-            f"{describe_place(given.backend.place)}: expected both to have the same library and device"
-        )
     if issparse(held.X) != issparse(given.X):
         raise ValueError("validation_data: expected X to be sparse if the X of the fit is, else dense")
-    return held
+    source, backend = held.backend, given.backend
+    follow(estimator, "validation_data", source, backend)
+    if source.place == backend.place:
+        return held
+    X, weight = (None if x is None else backend.bring(x, source) for x in (held.X, held.weight))
+    return held._replace(X=X, weight=weight, backend=backend)
 
 
 def take_rows(x: Any, rows: Any, home: Backend) -> Any:

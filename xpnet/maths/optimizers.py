@@ -1,4 +1,4 @@
-"""Optimizers: settings, and an update of the flat parameter vector. They hold no state.
+"""Optimizers: settings, and an update of the flat parameter vector. They hold no state::
 
     moments = optimizer.init(theta, xp=xp)
     theta, moments = optimizer.update(theta, g, moments, optimizer.coefficients(lr, t), xp=xp)

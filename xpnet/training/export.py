@@ -170,7 +170,7 @@ _PREDICTIONS: dict[Any, Callable[[_Graph, str], str]] = {
     softmax: lambda graph, z: graph.add("Softmax", z, axis=1),
     logistic: lambda graph, z: graph.add("Sigmoid", z),
     identity: lambda graph, z: z,
-    exponential_mean: lambda graph, z: graph.add("Exp", graph.add("Min", z, 60.0)),
+    exponential_mean: lambda graph, z: graph.add("Exp", z),
 }
 
 

@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields a record at the end of each epoch.
+"""The training loop: a generator that yields a record at the end of each epoch::
 
     for record in epochs(mlp, Adam(), state, X, Y, schedule=schedule, n_epochs=20, ...):
         print(record.epoch, record.train_loss)
@@ -30,6 +30,9 @@ WHOLE_ROWS = 8192
 
 # A momentum of `tiny` times epsilon that shrinks by 0.9 a step takes 150 steps to become denormal.
 _FLUSH_EVERY = 128
+
+# Maximum number of steps in a call of the compiled step, a divisor of the number above.
+_STEPS_PER_CALL = 64
 
 __all__ = [
     "WHOLE_ROWS",
@@ -155,7 +158,8 @@ def epochs(
         weight: (n, 1) sample weights, likewise.
         schedule: the learning rate as a function of the step 1, 2, ...
         batch_size: number of rows per step. The last batch of an epoch may be smaller. None uses all rows in
-            each step. Beyond 8192 rows, the gradient is summed over chunks of `backend.chunk_rows` rows.
+            each step. Beyond 8192 rows, the gradient is summed over chunks of `backend.chunk_rows` rows; so
+            is that of batches beyond 8192 rows on NumPy, where it is faster.
         order: a function (n, epoch) that returns the rows that epoch 0, 1, ... visits, in this order: an
             integer array on the host with 1 to n entries, or None for all rows in their given order. It
             is not called if `batch_size` is None.
@@ -163,7 +167,7 @@ def epochs(
         after_step: a function that is called with the state after each step. If it raises an exception,
             training stops between two steps.
         steps_at_once: maximum number of steps between two calls of `after_step`, which is called at least at
-            the multiples of this number. Only JAX takes several steps at once, which is faster.
+            the multiples of this number. Several steps at once are faster, above all on JAX.
 
     Raises:
         DivergenceError: if the loss of an epoch is not finite.
@@ -193,24 +197,28 @@ def epochs(
     compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
     compiled_update = compile_update(step, backend)
     compiled_gradient = compile_gradient(mlp, backend)
-    in_chunks = batch_size is None and n > WHOLE_ROWS
+    has_small_chunks = backend.chunk_rows < WHOLE_ROWS
+    in_chunks = (batch_size or n) > WHOLE_ROWS and (batch_size is None or has_small_chunks)
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
-        at_once = backend.steps_per_call if after_step is None else steps_at_once
+        at_once = _STEPS_PER_CALL if after_step is None else steps_at_once
         while (i := state.batch) < len(rates):
             last = i + 1
             # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
             with backend.as_current(), np.errstate(all="ignore"):
                 if in_chunks:
-                    loss, g = compute_gradient_in_chunks(mlp, compiled_gradient, state.theta, data, backend)
+                    rows = steps.find_rows(i)
+                    loss, g = compute_gradient_in_chunks(
+                        mlp, compiled_gradient, state.theta, data, rows, backend=backend
+                    )
                     state.theta, state.moments = compiled_update(
                         state.theta, state.moments, g, steps.find_coefficients(i)
                     )
-                    state.loss_sum = state.loss_sum + loss * n
+                    state.loss_sum = state.loss_sum + loss * (n if rows is None else rows.shape[0])
                 else:
                     if i < steps.n_whole:
-                        n_steps = min(backend.steps_per_call, at_once - state.step % at_once)
+                        n_steps = min(_STEPS_PER_CALL, at_once - state.step % at_once)
                         last = min(i + n_steps, steps.n_whole)
                     state.theta, state.moments, state.loss_sum = compiled_step(
                         (state.theta, state.moments, state.loss_sum), data, steps, i, last
@@ -285,24 +293,33 @@ def compute_gradient_in_chunks(
     gradient: Callable[..., tuple[Array, Array]],
     theta: Array,
     data: tuple[Array, ...],
+    index: Array | None = None,
+    *,
     backend: Backend,
 ) -> tuple[Array, Array]:
-    """Return `mlp.loss_and_grad` over all rows, as the sum over chunks of `backend.chunk_rows` rows.
+    """Return `mlp.loss_and_grad`, as the sum over chunks of `backend.chunk_rows` rows.
 
     Args:
         gradient: `mlp.sum_loss_and_grad` as a function (theta, X, Y, share, l2) -> (loss, g).
         data: (X, Y) or (X, Y, weight).
+        index: the rows of data to use, or None for all rows.
     """
+    xp: Any = backend.xp
+
+    def take(array: Any, chunk: slice) -> Any:
+        return array[chunk, ...] if index is None else xp.take(array, index[chunk], axis=0)
+
     X, Y, *weights = data
-    n, weight = X.shape[0], weights[0] if weights else None
-    share, l2 = mlp.normalize(weight, n, xp=backend.xp)
+    n = (X if index is None else index).shape[0]
+    weight = take(weights[0], slice(0, n)) if weights else None
+    share, l2 = mlp.normalize(weight, n, xp=xp)
     loss: Any = 0.0
     g: Any = None
     for chunk in make_slices(n, backend.chunk_rows):
-        rows = X[chunk, ...]
+        rows = take(X, chunk)
         chunk_share = share if weight is None else cast(Array, share)[chunk, ...]
         penalty = l2 * (rows.shape[0] / n)
-        chunk_loss, chunk_g = gradient(theta, rows, Y[chunk, ...], chunk_share, penalty)
+        chunk_loss, chunk_g = gradient(theta, rows, take(Y, chunk), chunk_share, penalty)
         loss = loss + chunk_loss
         g = chunk_g if g is None else g + chunk_g
     return loss, g

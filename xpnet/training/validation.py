@@ -1,4 +1,4 @@
-"""Validation around the training loop: evaluate each epoch, keep the best parameters, and stop early.
+"""Validation around the training loop: evaluate each epoch, keep the best parameters, and stop early::
 
     records = epochs(mlp, optimizer, state, X, Y, ...)
     records = validate(records, state, lambda: evaluate(mlp, state.theta, X_val, Y_val, backend=backend))

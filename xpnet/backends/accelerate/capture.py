@@ -44,7 +44,7 @@ class CuPyCapture:
         weakref.finalize(self, _free, self.pool, backend).atexit = False
 
     def record(self, *step: Any) -> tuple[Any, Callable[[], None]]:
-        # The gradient first, before smaller arrays are placed where it would fit.
+        # The gradient first, before the workspace and smaller arrays are placed where it would fit.
         if not self.buffers:
             self.buffers.append(self.cupy.empty(step[1][0].nbytes, dtype=self.cupy.uint8))
         # Steps with batches of other sizes never run at the same time, so they share their memory.
@@ -60,6 +60,7 @@ class CuPyCapture:
         return emit_step(*step, xp=self.xp, new_memory=new_memory)
 
     def warm_up(self, work: Callable[[Any], None]) -> None:
+        self.xp.allocate()  # not in the pool of the graphs
         self.cupy.cuda.get_current_stream().synchronize()
         with self._aside():
             work(self.xp)

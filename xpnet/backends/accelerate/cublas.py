@@ -61,12 +61,18 @@ class Capturable:
     def __init__(self, xp: Namespace, cupy: Any) -> None:
         self.xp, self.cupy = xp, cupy
         self.cublas = _load_cublas(cupy.cuda.runtime.runtimeGetVersion() // 1000)
-        is_new = int(cupy.cuda.Device().compute_capability) >= 90
-        n_bytes = _WORKSPACE_BYTES if is_new else _WORKSPACE_BYTES_BEFORE_90
-        self.workspace = cupy.empty(n_bytes, dtype=cupy.uint8)
+        self.workspace: Any = None
+
+    def allocate(self) -> None:
+        """Allocate the memory that cuBLAS needs, unless that has been done."""
+        if self.workspace is None:
+            is_new = int(self.cupy.cuda.Device().compute_capability) >= 90
+            n_bytes = _WORKSPACE_BYTES if is_new else _WORKSPACE_BYTES_BEFORE_90
+            self.workspace = self.cupy.empty(n_bytes, dtype=self.cupy.uint8)
 
     def use(self, stream: Any) -> None:
         """Compute on this stream, which may be capturing. CuPy sets its own again before it computes."""
+        self.allocate()
         self.handle = ctypes.c_void_p(self.cupy.cuda.device.get_cublas_handle())  # that of this thread
         self._check(self.cublas.cublasSetStream_v2(self.handle, ctypes.c_void_p(stream.ptr)))
         workspace = ctypes.c_void_p(self.workspace.data.ptr), ctypes.c_size_t(self.workspace.size)

@@ -60,20 +60,25 @@ class GraphStep:
         self.launches: dict[int, Callable[[], None]] = {}
         self.capture: Capture | None = None
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, first: int, last: int) -> Any:
         if self.runs_as_written:
-            return self.plain(state, data, steps, i, last)
+            return self.plain(state, data, steps, first, last)
         self._adopt(_flatten(state), data)
-        if steps is not self.steps or i != self.next:
-            self._load(steps, i)
-        self.next = i + 1
-        size = steps.count_rows(i)
-        if size in self.launches:
-            self.launches[size]()
-        else:
-            self._begin(steps, i, size)
+        if steps is not self.steps or first != self.next:
+            self._load(steps, first)
+        self.next = last
+        size = steps.count_rows(first)
+        if size not in self.launches:
+            self._begin(steps, first, size)
+            first += 1
         theta, *moments, total = self.state
-        return theta, tuple(moments), total
+        state = theta, tuple(moments), total
+        if self.runs_as_written:
+            return self.plain(state, data, steps, first, last)
+        launch = self.launches[size]
+        for _ in range(first, last):
+            launch()
+        return state
 
     def _adopt(self, given: list[Any], data: Any) -> None:
         """Take over the values of the state. If the data are others than before, forget the graphs."""

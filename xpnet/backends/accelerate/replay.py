@@ -58,9 +58,18 @@ class Replay:
         self.check_at = steps_per_epoch
         self.has_changed = False
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
-        if self.has_changed:
-            return self.plain(state, data, steps, i, last)
+    def __call__(self, state: Any, data: Any, steps: Steps, first: int, last: int) -> Any:
+        while first < last:
+            fixed = None if self.has_changed else self._find(state, data, steps, first)
+            # The step after the one that was recorded is recorded again. All others can be repeated at once.
+            end = last if fixed is None or fixed.is_confirmed else first + 1
+            state = (fixed or self.plain)(state, data, steps, first, end)
+            self.n_steps += end - first
+            first = end
+        return state
+
+    def _find(self, state: Any, data: Any, steps: Steps, i: int) -> "_Fixed | None":
+        """Return the recording to repeat from step i on, or None if the step runs as written."""
         key = tuple(map(self.locate, data)), steps.count_rows(i)
         if (known := self.fixed.get(key)) is not None and known.has_moved:
             del self.fixed[key]
@@ -68,8 +77,7 @@ class Replay:
             self.fixed[key] = self._fix(state, data, steps.find_rows(i), steps.coefficients.shape[1])
         elif (known := self.fixed[key]) is not None and self._is_due(known):
             self.fixed[key] = self._check(known)
-        self.n_steps += 1
-        return (self.fixed[key] or self.plain)(state, data, steps, i, last)
+        return self.fixed[key]
 
     def _fix(self, state: Any, data: Any, index: Any, n_coefficients: int) -> "_Fixed | None":
         try:
@@ -140,7 +148,7 @@ class _Fixed:
             self.result, self.run = prepare()
         return change
 
-    def __call__(self, state: Any, data: Any, steps: Steps, i: int, last: int) -> Any:
+    def __call__(self, state: Any, data: Any, steps: Steps, first: int, last: int) -> Any:
         theta, moments, total = state
         foreign = [
             (ours, self.xp.asarray(given, copy=True))  # it may be another one of ours
@@ -149,11 +157,12 @@ class _Fixed:
         ]
         for ours, copy in foreign:
             ours[...] = copy
-        if self.index is not None:
-            self.index[...] = steps.find_rows(i)
-        for place, number in zip(self.coefficients, steps.find_coefficients(i), strict=True):
-            place[...] = number
-        self.run()
+        for i in range(first, last):
+            if self.index is not None:
+                self.index[...] = steps.find_rows(i)
+            for place, number in zip(self.coefficients, steps.find_coefficients(i), strict=True):
+                place[...] = number
+            self.run()
         return self.result
 
 
