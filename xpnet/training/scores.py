@@ -157,7 +157,8 @@ def predict(mlp: MLP, theta: Array, X: Any, *, backend: Backend) -> NDArray[Any]
         InputError: if there are no rows.
     """
     _check_rows(X.shape[0])
-    with backend.as_current():
+    # Parameters near the largest number overflow. The caller sees it, and NumPy need not warn as well.
+    with backend.as_current(), np.errstate(all="ignore"):
         layers = mlp.layout.split(theta, xp=backend.xp)
         y = np.concatenate(
             [
