@@ -5,6 +5,7 @@ import pytest
 
 from xpnet import MLPClassifier, MLPRegressor
 from xpnet.backends.numpy import NumPy
+from xpnet.estimator import inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -34,3 +35,17 @@ def test_a_fit_asks_where_x_is_when_it_reads_it(kind, early_stopping, backend, l
     questions.clear()
     model.predict(X)
     assert sum(x is X for x in questions) <= 2
+
+
+def test_finite_rows_whose_squares_overflow_are_checked_once(monkeypatch):
+    model = MLPRegressor(hidden_layer_sizes=4, max_iter=1).fit(np.ones((20, 2), np.float32), np.ones(20))
+    calls = []
+
+    def check(*arguments, **options):
+        calls.append(arguments)
+        return validate_data(*arguments, **options)
+
+    validate_data = inputs.validate_data
+    monkeypatch.setattr(inputs, "validate_data", check)
+    model.predict(np.full((5000, 2), 1e25, np.float32))
+    assert len(calls) == 1

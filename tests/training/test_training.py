@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from xpnet import resolve
+from xpnet.backends.accelerate import plan
+from xpnet.backends.accelerate.plan import record_step
 from xpnet.data.batches import one_hot, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
@@ -338,6 +340,82 @@ def test_after_step_has_the_callers_settings_for_floating_point_errors(numpy64):
 
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError, match="divide by zero"):
         train(numpy64, begin(numpy64), X, one_hot(y, 10), after_step=divide)
+
+
+class Scaled(MLP):
+    """A network of the user's own, whose loss is multiplied with an attribute that is no setting."""
+
+    factor = 1.0
+
+    def loss_and_grad(self, theta, X, Y, weight=None, *, xp):
+        loss, g = super().loss_and_grad(theta, X, Y, weight, xp=xp)
+        return self.factor * loss, self.factor * g
+
+
+class Foreign:
+    """A network that is no MLP: anything that has `loss_and_grad` trains."""
+
+    def __init__(self, mlp):
+        self.loss_and_grad = mlp.loss_and_grad
+
+
+@pytest.mark.parametrize("batch_size", [None, 40])
+def test_networks_of_the_users_own_train_with_their_own_loss(batch_size, backend, lend, monkeypatch):
+    monkeypatch.setattr(loop, "WHOLE_ROWS", 30)  # an MLP is computed in chunks
+    monkeypatch.setattr(type(backend), "chunk_rows", 16)
+    X, y = digits()
+    data = lend(X[:50]), lend(one_hot(y[:50], 10))
+    options = {"batch_size": batch_size, "n_epochs": 1, "schedule": lambda t: 1e-9}
+    plain = losses(train(backend, begin(backend), *data, **options))
+    for factor in (1.0, 3.0):
+        mlp = Scaled((64, 16, 10))
+        object.__setattr__(mlp, "factor", factor)
+        for network in (mlp, Foreign(mlp)):
+            found = losses(train(backend, begin(backend), *data, mlp=network, **options))
+            assert found == pytest.approx([factor * plain[0]], rel=1e-5)
+
+
+def interrupt_tenth(function):
+    """Return a function that calls another one, but for the tenth time raises KeyboardInterrupt."""
+    calls = count(1)
+
+    def call(*arguments, **options):
+        if next(calls) == 10:
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    return call
+
+
+def record_and_interrupt(*step, **options):
+    """Record a step as `record_step` does, and interrupt it when it is repeated for the tenth time."""
+    description, prepare = record_step(*step, **options)
+
+    def prepare_and_interrupt():
+        result, run = prepare()
+        return result, interrupt_tenth(run)
+
+    return description, prepare_and_interrupt
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_training_continues_where_ctrl_c_stopped_it(is_recorded, numpy64, monkeypatch):
+    X, y = digits()
+    data = X[:200], one_hot(y[:200], 10)
+    options = {"batch_size": 8 if is_recorded else 20}  # fewer than 32 steps are not recorded
+    whole, state = begin(numpy64), begin(numpy64)
+    expected = losses(train(numpy64, whole, *data, **options))
+    network = Foreign(MLP_DIGITS)
+    with monkeypatch.context() as patch:
+        if is_recorded:
+            patch.setattr(plan, "record_step", record_and_interrupt)
+        else:
+            network.loss_and_grad = interrupt_tenth(network.loss_and_grad)
+        with pytest.raises(KeyboardInterrupt):
+            train(numpy64, state, *data, mlp=network, **options)
+    assert (state.epoch, state.batch, state.step) == (0, 9, 9)
+    assert losses(train(numpy64, state, *data, **options)) == expected
+    np.testing.assert_array_equal(state.theta, whole.theta)
 
 
 class NumPyNumbers(SGD):

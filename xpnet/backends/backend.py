@@ -73,10 +73,40 @@ class Steps(NamedTuple):
 def take_steps(
     step: Callable[..., Any], state: Any, data: Any, steps: Steps, first: int, last: int, *, xp: Namespace
 ) -> Any:
-    """Return the state after the steps `first` to `last` - 1 of an epoch, taken as they are written."""
+    """Return the state after the steps `first` to `last` - 1 of an epoch, taken as they are written.
+
+    Raises:
+        PartlyTaken: if an exception, such as Ctrl-C, came after the first of these steps.
+    """
     for i in range(first, last):
-        state = step(state, data, steps.find_rows(i), steps.find_coefficients(i), xp=xp)
+        try:
+            state = step(state, data, steps.find_rows(i), steps.find_coefficients(i), xp=xp)
+        except BaseException as error:
+            raise count_steps(error, i - first, state)  # noqa: B904 (it may be the error itself)
     return state
+
+
+class PartlyTaken(Exception):  # noqa: N818 (the error is `problem`)
+    """Some of the steps of a call had been taken when an exception, such as Ctrl-C, came.
+
+    Attributes:
+        problem: this exception.
+        n_steps: the number of steps taken.
+        state: the state after them.
+    """
+
+    def __init__(self, problem: BaseException, n_steps: int, state: Any) -> None:
+        self.problem, self.n_steps, self.state = problem, n_steps, state
+
+
+def count_steps(error: BaseException, n_steps: int, state: Any) -> BaseException:
+    """Return PartlyTaken with the cause `error` if `n_steps` have been taken before it, else `error`."""
+    if isinstance(error, PartlyTaken):
+        error.n_steps += n_steps
+        return error
+    if n_steps == 0:
+        return error
+    return PartlyTaken(error, n_steps, state)
 
 
 @dataclass(frozen=True)
@@ -308,6 +338,8 @@ class Backend:
                 rows. coefficients are floats, or 0-d arrays.
             n_steps: planned number of steps.
             steps_per_epoch: number of steps in an epoch.
+
+        The function raises PartlyTaken as `take_steps` does.
         """
         return partial(take_steps, step, xp=self.xp)
 

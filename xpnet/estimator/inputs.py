@@ -78,15 +78,17 @@ class CheckedRows:
     """
 
     def __init__(self, estimator: Any, X: NDArray[Any]) -> None:
-        self.estimator, self.X = estimator, X
+        self.estimator, self.X, self.is_finite = estimator, X, False
         self.shape: tuple[int, ...] = X.shape
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         rows: NDArray[Any] = self.X[index]
-        flat = rows.reshape(-1)
-        # Unlike `dot`, `vdot` does not warn of an overflow. If nothing else is wrong, validate_data returns.
-        if not math.isfinite(np.vdot(flat, flat)):
-            validate_data(self.estimator, self.X, reset=False)
+        if not self.is_finite:
+            flat = rows.reshape(-1)
+            # Unlike `dot`, `vdot` does not warn of an overflow. If it is nothing else, validate_data returns.
+            if not math.isfinite(np.vdot(flat, flat)):
+                validate_data(self.estimator, self.X, reset=False)
+                self.is_finite = True
         return rows
 
 

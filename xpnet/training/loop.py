@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._typing import Array, Schedule
-from xpnet.backends import Backend, Steps
+from xpnet.backends import Backend, PartlyTaken, Steps
 from xpnet.data.batches import Order, make_slices, shuffle
 from xpnet.errors import DivergenceError, InputError
 from xpnet.maths.mlp import MLP
@@ -158,8 +159,8 @@ def epochs(
         weight: (n, 1) sample weights, likewise.
         schedule: the learning rate as a function of the step 1, 2, ...
         batch_size: number of rows per step. The last batch of an epoch may be smaller. None uses all rows in
-            each step. Beyond 8192 rows, the gradient is summed over chunks of `backend.chunk_rows` rows; so
-            is that of batches beyond 8192 rows on NumPy, where it is faster.
+            each step. Beyond 8192 rows, the gradient of an `MLP` is summed over chunks of
+            `backend.chunk_rows` rows; so is that of batches beyond 8192 rows on NumPy, where it is faster.
         order: a function (n, epoch) that returns the rows that epoch 0, 1, ... visits, in this order: an
             integer array on the host with 1 to n entries, or None for all rows in their given order. It
             is not called if `batch_size` is None.
@@ -183,7 +184,7 @@ def epochs(
             raise InputError(f"{name}: expected as many rows as X, {n}, got {array.shape[0]}")
     if batch_size is not None and not 1 <= batch_size <= n:
         raise InputError(f"batch_size: expected 1 to {n}, the number of rows, got {batch_size}")
-    if not (isinstance(steps_at_once, int) and steps_at_once >= 1):
+    if not (isinstance(steps_at_once, Integral) and steps_at_once >= 1):
         raise InputError(f"steps_at_once: expected an integer of at least 1, got {steps_at_once}")
     if clip_norm is not None:
         clip_norm = float(clip_norm)  # a NumPy number would turn float32 into float64
@@ -196,15 +197,17 @@ def epochs(
     step = Step(mlp, optimizer, clip_norm, backend.block)
     compiled_step = backend.compile_step(step, n_epochs * steps_per_epoch, steps_per_epoch)
     compiled_update = compile_update(step, backend)
-    compiled_gradient = compile_gradient(mlp, backend)
     has_small_chunks = backend.chunk_rows < WHOLE_ROWS
     in_chunks = (batch_size or n) > WHOLE_ROWS and (batch_size is None or has_small_chunks)
+    in_chunks = in_chunks and type(mlp) is MLP  # another network has only `loss_and_grad`
+    compiled_gradient = compile_gradient(mlp, backend) if in_chunks else None
     tiny = backend.tiny
 
     def train_on(steps: Steps, rates: NDArray[np.float64]) -> None:
         at_once = _STEPS_PER_CALL if after_step is None else steps_at_once
         while (i := state.batch) < len(rates):
             last = i + 1
+            problem: BaseException | None = None
             # A loss that overflows raises DivergenceError below. NumPy need not warn as well.
             with backend.as_current(), np.errstate(all="ignore"):
                 if in_chunks:
@@ -220,14 +223,23 @@ def epochs(
                     if i < steps.n_whole:
                         n_steps = min(_STEPS_PER_CALL, at_once - state.step % at_once)
                         last = min(i + n_steps, steps.n_whole)
-                    state.theta, state.moments, state.loss_sum = compiled_step(
-                        (state.theta, state.moments, state.loss_sum), data, steps, i, last
-                    )
+                    before = state.theta, state.moments, state.loss_sum
+                    try:
+                        after = compiled_step(before, data, steps, i, last)
+                    except PartlyTaken as part:
+                        after, last, problem = part.state, i + part.n_steps, part.problem
+                    state.theta, state.moments, state.loss_sum = after
+                flush_at = (state.step // _FLUSH_EVERY + 1) * _FLUSH_EVERY
                 state.learning_rate = float(rates[last - 1])
                 state.step += last - i
                 state.batch = last
-                if tiny is not None and state.step % _FLUSH_EVERY == 0:
+                if tiny is not None and state.step >= flush_at:
                     state.moments = flush_denormals(state.moments, tiny)
+            if problem is not None:
+                try:
+                    raise problem
+                finally:
+                    del problem  # its traceback refers to this frame
             if after_step is not None:
                 after_step(state)
 

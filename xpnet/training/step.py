@@ -92,6 +92,8 @@ def _share(compile_it: Any, what: object, backend: Backend, *, is_known: bool) -
 
 
 def _is_known(mlp: MLP) -> bool:
+    if type(mlp) is not MLP:
+        return False
     loss = mlp.criterion.loss_and_grad
     while isinstance(loss, partial):
         loss = loss.func

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends.accelerate.capture import Capture
 from xpnet.backends.accelerate.traced import NotRecordable
-from xpnet.backends.backend import Backend, Steps, take_steps
+from xpnet.backends.backend import Backend, Steps, count_steps, take_steps
 
 __all__ = ["GraphStep"]
 
@@ -67,17 +67,22 @@ class GraphStep:
         if steps is not self.steps or first != self.next:
             self._load(steps, first)
         self.next = last
-        size = steps.count_rows(first)
+        size, i = steps.count_rows(first), first
         if size not in self.launches:
             self._begin(steps, first, size)
-            first += 1
+            i += 1
         theta, *moments, total = self.state
         state = theta, tuple(moments), total
-        if self.runs_as_written:
-            return self.plain(state, data, steps, first, last)
-        launch = self.launches[size]
-        for _ in range(first, last):
-            launch()
+        try:
+            if self.runs_as_written:
+                return self.plain(state, data, steps, i, last)
+            launch = self.launches[size]
+            while i < last:
+                launch()
+                i += 1
+        except BaseException as error:
+            self.next = -1  # the counter on the device is loaded anew
+            raise count_steps(error, i - first, state)  # noqa: B904 (it may be the error itself)
         return state
 
     def _adopt(self, given: list[Any], data: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from xpnet._typing import Namespace
 from xpnet.backends.accelerate.traced import NotRecordable
-from xpnet.backends.backend import Steps, take_steps
+from xpnet.backends.backend import Steps, count_steps, take_steps
 
 __all__ = ["Replay"]
 
@@ -59,13 +59,17 @@ class Replay:
         self.has_changed = False
 
     def __call__(self, state: Any, data: Any, steps: Steps, first: int, last: int) -> Any:
-        while first < last:
-            fixed = None if self.has_changed else self._find(state, data, steps, first)
-            # The step after the one that was recorded is recorded again. All others can be repeated at once.
-            end = last if fixed is None or fixed.is_confirmed else first + 1
-            state = (fixed or self.plain)(state, data, steps, first, end)
-            self.n_steps += end - first
-            first = end
+        i = first
+        while i < last:
+            try:
+                fixed = None if self.has_changed else self._find(state, data, steps, i)
+                # The step after the recorded one is recorded again. All others can be repeated at once.
+                end = last if fixed is None or fixed.is_confirmed else i + 1
+                state = (fixed or self.plain)(state, data, steps, i, end)
+            except BaseException as error:
+                raise count_steps(error, i - first, state)  # noqa: B904 (it may be the error itself)
+            self.n_steps += end - i
+            i = end
         return state
 
     def _find(self, state: Any, data: Any, steps: Steps, i: int) -> "_Fixed | None":
@@ -162,7 +166,10 @@ class _Fixed:
                 self.index[...] = steps.find_rows(i)
             for place, number in zip(self.coefficients, steps.find_coefficients(i), strict=True):
                 place[...] = number
-            self.run()
+            try:
+                self.run()
+            except BaseException as error:
+                raise count_steps(error, i - first, self.result)  # noqa: B904 (it may be the error itself)
         return self.result
 
 
