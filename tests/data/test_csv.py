@@ -568,5 +568,5 @@ def test_bad_rows(tmp_path):
     message = refusal(read_rows, write(tmp_path / "r.csv", "1,2\n3,\n"), 2)
     assert "line 2, column 2: expected a number, found a missing value" in message
     assert "no such file" in refusal(read_rows, tmp_path / "gone.csv", 4)
-    assert "No such file" in refusal(read_rows, tmp_path / "gone.npy", 4)
+    assert "no such file" in refusal(read_rows, tmp_path / "gone.npy", 4)
     assert "found '.txt'" in refusal(read_rows, tmp_path / "rows.txt", 4)
