@@ -70,7 +70,7 @@ def test_the_python_examples_of_a_page_run_in_their_order(page, tmp_path, monkey
     if page == "README.md":
         model, X, y = (namespace[name] for name in ("model", "X", "y"))
         start, end, score = re.search(
-            r"tensor\(\[(.*?), \.\.\., (.*?)\]\), where X is\n.*# (.*)", PAGES[page]
+            r"tensor\(\[(.*?), \.\.\., (.*?)\]\), on the device of X\n.*# (.*)", PAGES[page]
         ).groups()
         predicted = model.predict(X[1500:]).tolist()
         assert (predicted[:3], predicted[-3:]) == (eval(f"[{start}]"), eval(f"[{end}]"))
