@@ -76,6 +76,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "subsection_order": ["examples/estimators", "examples/arrays", "examples/network"],
+    "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "auto_examples/backreferences",
     "doc_module": ("xpnet",),
     "reference_url": {"xpnet": None},

@@ -4,7 +4,7 @@ PyTorch tensors in a Pipeline
 =============================
 
 `MLPClassifier` takes PyTorch tensors and returns PyTorch tensors. In a Pipeline, what it gets depends on
-the step before it. This example shows what scikit-learn needs to keep tensors, and what happens without.
+the step before it. This example shows what scikit-learn needs to keep tensors, and what happens otherwise.
 """
 
 # sphinx_gallery_thumbnail_number = 1
@@ -27,13 +27,13 @@ X = X.to(torch.float32)  # on a GPU: X.to("cuda", torch.float32), y.to("cuda")
 X_train, X_test, y_train, y_test = X[:1400], X[1400:], y[:1400], y[1400:]
 
 # %%
-# Alone, the classifier needs no switch.
+# On its own, the classifier needs no configuration.
 
 model = MLPClassifier(max_iter=30, learning_rate="cosine", random_state=0).fit(X_train, y_train)
 print("alone:", type(model.predict(X_test)).__name__)
 
 # %%
-# By default the scaler and PCA turn X into NumPy arrays. The classifier follows X: it takes the labels to
+# By default the scaler and PCA turn X into NumPy arrays. The classifier follows X: it converts the labels to
 # NumPy, too, and its predictions are NumPy arrays.
 
 pipeline = make_pipeline(
