@@ -125,6 +125,13 @@ def test_labels_of_any_kind(names, dtype, run):
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(X), rtol=0, atol=1e-6)
 
 
+def test_labels_that_int64_cannot_hold_are_refused(tmp_path):
+    model = classifier().fit(X, np.array([5, 7, 2**63], dtype=np.uint64)[CLASSES])
+    with pytest.raises(InputError, match=f"at most {2**63 - 1}, which int64 holds, got {2**63}. Fit with"):
+        model.to_onnx(tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_single_class(run):
     model = classifier().fit(X, np.full(len(X), "only"))
     for bias in (-100.0, 100.0):

@@ -436,7 +436,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
         Raises:
             NotFittedError: if the estimator is not fitted.
-            InputError: if onnx is not installed, or if the class labels are neither numbers nor text.
+            InputError: if onnx is not installed; or if the class labels are neither numbers nor text, or are
+                integers that int64 cannot hold.
         """
         check_is_fitted(self)
         model = extract_model(self)

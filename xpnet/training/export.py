@@ -211,6 +211,12 @@ def _convert_classes(classes: Any) -> tuple[NDArray[Any], str]:
     """Return class labels (n_classes,) in a type that ONNX has, and the name of that type."""
     if classes.dtype.kind in "biuf":
         dtype = {"b": "bool", "f": "float64"}.get(classes.dtype.kind, "int64")
+        largest = np.iinfo(np.int64).max
+        if classes.dtype.kind == "u" and classes.max() > largest:
+            raise InputError(
+                f"expected class labels of at most {largest}, which int64 holds, got {classes.max()}. Fit "
+                "with smaller numbers, or with text"
+            )
         return classes.astype(dtype), dtype
     if not all(isinstance(name, str) for name in classes.tolist()):
         raise InputError(f"expected class labels that are numbers or text, got {classes!r}")
