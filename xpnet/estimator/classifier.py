@@ -194,8 +194,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     -----
     X of float32 or float64 is not copied, and the fitted arrays have its dtype. Predicted numbers are float64
     if X or the model is. Integers and booleans are converted to the default floating-point dtype of their
-    library, float16 and bfloat16 to float32. y, weights and validation data may belong to another library
-    than X if all are in host memory.
+    library, float16 and bfloat16 to float32, except for NumPy's float16, which `fit` converts to float64, as
+    scikit-learn does. y, weights and validation data may belong to another library than X if all are in host
+    memory.
 
     `fit` checks that all values are finite. So do the predictions, except for an X that is on a GPU, because
     they do not wait for the device: a row with NaN then has NaN probabilities, and its class is arbitrary.
