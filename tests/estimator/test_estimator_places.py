@@ -197,6 +197,16 @@ def test_validation_data_that_do_not_fit_are_refused_everywhere(backend, lend):
         assert vars(estimator) == before
 
 
+@pytest.mark.parametrize(("estimator", "y"), [(classifier(), CLASSES), (regressor(), TARGET)])
+def test_validation_data_in_float64_are_taken_by_a_fit_in_float32(estimator, y, backend, lend):
+    single = resolve(backend.device_name, backend.name, "float32").asarray
+    expected = fresh(estimator).fit(X, y, WEIGHT, validation_data=(X, y, WEIGHT))
+    lists = (X.tolist(), y.tolist(), WEIGHT.tolist())
+    for held_out in ((lend(X), lend(y), lend(WEIGHT)), *([lists] if backend.is_in_host_memory else [])):
+        fitted = fresh(estimator).fit(single(X), lend(y), single(WEIGHT), validation_data=held_out)
+        assert fitted.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_, rel=1e-4)
+
+
 def test_logarithms_of_probabilities_too_small_to_be_held_are_finite(backend, lend):
     fitted = classifier().fit(lend(X), lend(CLASSES))
     far = lend(1e4 * X)

@@ -4,7 +4,7 @@ import math
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
@@ -95,9 +95,10 @@ def read_held_out(estimator: Any, data: Any, given: Sample) -> Sample:
         raise ValueError("validation_data: expected X to be sparse if the X of the fit is, else dense")
     source, backend = held.backend, given.backend
     follow(estimator, "validation_data", source, backend)
-    if source.place == backend.place:
-        return held
     X, weight = (None if x is None else backend.bring(x, source) for x in (held.X, held.weight))
+    if weight is not None:
+        with backend.as_current():
+            weight = cast(Any, backend.xp).astype(weight, backend.dtype, copy=False)
     return held._replace(X=X, weight=weight, backend=backend)
 
 
