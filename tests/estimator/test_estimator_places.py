@@ -207,6 +207,12 @@ def test_validation_data_in_float64_are_taken_by_a_fit_in_float32(estimator, y, 
         assert fitted.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_, rel=1e-4)
 
 
+def test_weights_of_text_are_refused_in_scikit_learns_words(backend, lend):
+    words = refusal(neural_network.MLPClassifier(**SMALL).fit, X, CLASSES, np.full(60, "a"))
+    for weight in (["a"] * 60, np.full(60, "a")):
+        assert refusal(classifier().fit, lend(X), lend(CLASSES), weight) == words != "was taken"
+
+
 def test_logarithms_of_probabilities_too_small_to_be_held_are_finite(backend, lend):
     fitted = classifier().fit(lend(X), lend(CLASSES))
     far = lend(1e4 * X)
@@ -339,6 +345,16 @@ def test_score_tells_large_labels_of_another_dtype_apart(backend):
     for y in (predicted, np.where(predicted, 2**24 + 1, 0)):
         there = backend.asarray(y.astype(np.int32))
         assert fitted.score(x, there) == np.mean(predicted == y)
+
+
+def test_labels_with_gaps_are_taken_without_a_warning(recwarn):
+    torch = pytest.importorskip("torch")
+    torch.set_warn_always(True)
+    try:
+        classifier().fit(torch.tensor(X)[::2], torch.tensor(CLASSES)[::2])
+    finally:
+        torch.set_warn_always(False)
+    assert not [w for w in recwarn if "contiguous" in str(w.message)]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float"])

@@ -32,6 +32,7 @@ from xpnet.estimator.arrays import (
     find_backend,
     follow,
     is_text,
+    is_on_host,
     read_array,
     send,
     widen_half,
@@ -235,6 +236,8 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _check_values(weight, home, "sample_weight", estimator, ensure_2d=False)
     with home.as_current():
+    if is_on_host(weight) and is_text(weight):
+        weight = _check_sample_weight(weight, np.empty((X.shape[0], 0)))
         return check_some_weight(home.xp.astype(weight, home.dtype), home)
 
 

@@ -54,7 +54,9 @@ class Labels:
             return home.asarray(np.searchsorted(home.to_numpy(classes), home.to_numpy(y)))
         xp: Any = home.xp
         with home.as_current():
-            return xp.searchsorted(_make_searchable(classes, xp), _make_searchable(y, xp))
+            # PyTorch warns of a y with gaps. A copy has none.
+            y = xp.asarray(_make_searchable(y, xp), copy=True)
+            return xp.searchsorted(_make_searchable(classes, xp), y)
 
     def make_targets(self, y: Any, home: Backend, backend: Backend) -> Array:
         """Return the targets of the network on `backend`, for labels y on `home`.
