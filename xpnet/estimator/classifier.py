@@ -388,10 +388,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"{np.asarray(there)}."
                 )
         labels = self._labels
-        if labels.kind == MULTILABEL and getattr(y, "ndim", 1) == 1:
-            raise ValueError(
-                f"expected y of shape (n, {labels.n_outputs}), with a column for each label, got {y.shape}"
-            )
+        labels.check_shape(y)
         self.n_outputs_ = labels.n_outputs
         self.out_activation_ = "softmax" if labels.kind == "multiclass" else "logistic"
         return y, self._make_targets(y, given.y_home, given.backend)
@@ -454,6 +451,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def __sklearn_tags__(self) -> Any:
+        try:
+            self._labels.check_shape(y)
+        except ValueError as error:
+            raise ValueError(f"validation_data: {error}") from None
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags

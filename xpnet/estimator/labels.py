@@ -129,12 +129,12 @@ class Labels:
 
     def compare(self, y: Any, home: Backend) -> tuple[list[Any], set[Any], set[Any]]:
         """Return the classes in y, those of them that are unknown, and the known ones that y lacks."""
-        if self.kind == MULTILABEL:
-            found = Labels.of(y, home)
-        elif home.name == "numpy":
+        if home.name == "numpy" and self.kind != MULTILABEL:
             found = Labels(self.kind, unique_labels(y))
         else:
             xp: Any = home.xp
+        elif self.kind == MULTILABEL or y.ndim == 2:
+            found = Labels.of(y, home)
             with home.as_current():
                 found = Labels(self.kind, xp.unique_values(y))
         there, known = found.list_classes(), self.list_classes()
@@ -142,6 +142,21 @@ class Labels:
 
 
 def _make_searchable(x: Any, xp: Any) -> Any:
+    def check_shape(self, y: Any) -> None:
+        """Raise ValueError unless y is (n,), or (n, n_labels) of 0 and 1 for several labels."""
+        if self.kind != MULTILABEL and y.ndim != 1:
+            raise ValueError("The object was not fitted with multilabel input.")
+        if self.kind == MULTILABEL and y.ndim != 2:
+            raise ValueError(
+                f"expected y of shape (n, {self.n_outputs}), with a column for each label, got "
+                f"{tuple(y.shape)}"
+            )
+        if self.kind == MULTILABEL and y.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"classes {np.arange(self.n_outputs)} mismatch with the labels {np.arange(y.shape[1])} found "
+                "in the data"
+            )
+
     """Return x in a dtype that has an order: booleans as 0 and 1."""
     return xp.astype(x, xp.uint8) if xp.isdtype(x.dtype, "bool") else x
 
