@@ -1,5 +1,6 @@
 """MLPClassifier and MLPRegressor with arrays of every library: the same as on NumPy, where the arrays lie."""
 
+import pickle
 import re
 import tracemalloc
 from functools import cache, partial
@@ -27,6 +28,7 @@ from small_data import (
     elsewhere,
     fresh,
     lives,
+    name_of,
     parameters,
     python,
     regressor,
@@ -207,6 +209,23 @@ def test_validation_data_in_float64_are_taken_by_a_fit_in_float32(estimator, y, 
         assert fitted.validation_loss_curve_ == pytest.approx(expected.validation_loss_curve_, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("y", "other"),
+    [(CLASSES - 2, LABELS), (BINARY, LABELS), (LABELS, LABELS[:, :2]), (LABELS[:, :2], LABELS)],
+    ids=["labels for classes", "labels for two classes", "fewer labels", "more labels"],
+)
+def test_labels_of_another_kind_are_refused_in_scikit_learns_words(y, other, backend, lend):
+    mine = classifier().fit(lend(X), lend(y))
+    theirs = neural_network.MLPClassifier(**SMALL).fit(X, y)
+    for method in ("partial_fit", "score"):
+        found = refusal(getattr(mine, method), lend(X), lend(other))
+        words = refusal(getattr(theirs, method), X, other)
+        assert found.split("`self.classes_` has")[0] == words.split("`self.classes_` has")[0] != "was taken"
+    assert refusal(mine.set_params(warm_start=True).fit, lend(X), lend(other)) != "was taken"
+    fit = partial(classifier().fit, validation_data=(lend(X), lend(other)))
+    assert refusal(fit, lend(X), lend(y)).startswith("validation_data: ")
+
+
 def test_weights_of_text_are_refused_in_scikit_learns_words(backend, lend):
     words = refusal(neural_network.MLPClassifier(**SMALL).fit, X, CLASSES, np.full(60, "a"))
     for weight in (["a"] * 60, np.full(60, "a")):
@@ -345,6 +364,28 @@ def test_score_tells_large_labels_of_another_dtype_apart(backend):
     for y in (predicted, np.where(predicted, 2**24 + 1, 0)):
         there = backend.asarray(y.astype(np.int32))
         assert fitted.score(x, there) == np.mean(predicted == y)
+
+
+def test_score_compares_labels_of_the_host_exactly():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(False):
+        x = jax.numpy.asarray(X)
+        fitted = classifier().fit(x, jax.numpy.full(60, 2**24))
+        assert fitted.score(x, np.full(60, 2.0**24)) == 1.0
+        assert fitted.score(x, np.full(60, 2.0**24 + 1)) == 0.0
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_labels_are_taken_everywhere(dtype, backend, lend):
+    y = (BINARY + 7).astype(dtype)
+    expected = classifier().fit(X, y)
+    for fitted in (
+        classifier(warm_start=True).fit(lend(X), lend(y)),
+        classifier(warm_start=True).fit(X.astype(backend.dtype_name), y).to_device(name_of(backend)),
+    ):
+        assert backend.to_numpy(fitted.predict(lend(X))).tolist() == expected.predict(X).tolist()
+        assert fitted.score(lend(X), lend(y)) == expected.score(X, y)
+        fitted.fit(lend(X), lend(y)).partial_fit(lend(X), lend(y))
 
 
 def test_labels_with_gaps_are_taken_without_a_warning(recwarn):
@@ -534,6 +575,9 @@ def assert_refused(x, y, weight, words):
         assert str(caught.value).startswith(name.split()[0]), name
 
 
+UNSIGNED = "no uint64 here: expected numbers of at most 9223372036854775807, got a larger one. Pass smaller"
+
+
 def test_labels_too_large_for_the_integers_of_jax_are_refused():
     jax = pytest.importorskip("jax")
     with jax.enable_x64(False):
@@ -543,6 +587,49 @@ def test_labels_too_large_for_the_integers_of_jax_are_refused():
                 ValueError, match="y: jax has no int64 here, and not every number fits in int32"
             ):
                 classifier().fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("library", "labels", "words"),
+    [
+        ("jax", np.array([5, 2**40]), "no int64 here, and not every number fits in int32"),
+        ("jax", np.array([2.0**24, 2.0**24 + 1]), "no float64 here, and not every number fits in float32"),
+        ("jax", np.array([5, 2**63], np.uint64), UNSIGNED),
+        ("torch", np.array([5, 2**63], np.uint64), UNSIGNED),
+    ],
+)
+def test_labels_that_a_library_cannot_hold_are_refused(library, labels, words):
+    with pytest.importorskip("jax").enable_x64(False):
+        pytest.importorskip(library)
+        x, y = resolve("cpu", library, "float32").asarray(X), labels[BINARY]
+        with pytest.raises(ValueError, match=f"^y: {library} has {words}"):
+            classifier().fit(x, y)
+        fitted = classifier().fit(X.astype("f"), y)
+        before = dict(vars(fitted))
+        for act in (
+            lambda: fitted.to_device(library),
+            lambda: fitted.partial_fit(x, np.full(60, 5)),
+            lambda: fitted.predict(x),
+        ):
+            with pytest.raises(ValueError, match=f"^classes_: {library} has {words}"):
+                act()
+            assert vars(fitted) == before
+
+
+def test_unsigned_tensors_that_torch_cannot_compute_with_are_refused():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=f"^y: torch has {UNSIGNED}"):
+        classifier().fit(torch.asarray(X), torch.asarray(np.array([5, 2**63], np.uint64)[BINARY]))
+
+
+def test_labels_in_a_pickle_are_not_cut_where_jax_is_without_its_64_bit_types():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        x, y = (jax.numpy.asarray(a) for a in (X.astype("f"), np.array([5, 2**40])[BINARY]))
+        saved = pickle.dumps(classifier().fit(x, y))
+        assert pickle.loads(saved).classes_.tolist() == [5, 2**40]
+    with jax.enable_x64(False), pytest.raises(ValueError, match="classes_: jax has no int64 here"):
+        pickle.loads(saved)
 
 
 def changed(x, entry):

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
+from sklearn.base import is_classifier
 
 from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
 from xpnet.errors import choose
@@ -22,8 +23,10 @@ __all__ = [
     "locate",
     "read_array",
     "send",
-    "widen_half",
+    "widen",
 ]
+
+_LARGEST = np.iinfo(np.int64).max
 
 
 @cache
@@ -58,21 +61,24 @@ def bring_to(home: Backend, estimator: Any, name: str, x: Any) -> Any:
     """Return x, an array of any library, on `home`, the backend of X.
 
     If x is not an array and `home` is NumPy, return it unchanged, except for a list, which becomes an array.
-    Half precision becomes float32, except on NumPy.
+    Half precision becomes float32, except on NumPy, and an unsigned integer that its library cannot compute
+    with becomes int64.
 
     Raises:
         ValueError: as `follow`; if x is sparse, sharded or not in memory; or if `home` cannot hold its
-            integers.
+            integers, or the labels of a classifier.
     """
     x, library = read_array(name, x)
     if library is not None:
         source = backend_of(x)
         follow(estimator, name, source, home)
-        x = widen_half(source.detach(x), source)
+        x = widen(name, source.detach(x), source)
         if source.place == home.place:
             return x
         x = source.to_numpy(x)
-    return x if home.name == "numpy" else send(name, np.asarray(x), home)
+    if home.name == "numpy":
+        return x
+    return send(name, np.asarray(x), home, are_labels=name == "y" and is_classifier(estimator))
 
 
 def follow(estimator: Any, name: str, source: Backend, home: Backend) -> None:
@@ -140,25 +146,29 @@ def read_array(name: str, x: Any) -> tuple[Any, str | None]:
     return x, library
 
 
-def send(name: str, host: NDArray[Any], home: Backend) -> Any:
-    """Return a NumPy array on `home`: in its own dtype if every library has it, else in a wider one.
+def send(name: str, host: NDArray[Any], home: Backend, *, are_labels: bool = False) -> Any:
+    """Return a NumPy array on `home`: in its own dtype if the library has it, else in another one.
 
     Raises:
-        ValueError: if `home` cannot hold its integers.
+        ValueError: if `home` cannot hold its integers, or whole numbers that are labels.
     """
     kind, size = host.dtype.kind, host.dtype.itemsize
     dtype: Any = host.dtype.newbyteorder("=")
     if kind == "f":
         dtype = np.float64 if size > 4 and has_float64(home) else np.float32
-    elif kind == "u" and size > 1:
+    elif kind == "u" and not _has_dtype(home, dtype.name):
+        if host.size and host.max() > _LARGEST:
+            raise _make_unsigned_error(name, home)
         dtype = np.int64
-    host = host.astype(dtype, copy=False)
-    there: Any = home.bring(cast(Any, host), bind_numpy("float64"))
-    # JAX has no 64-bit integers outside its 64-bit mode, and cuts them.
-    is_narrower = kind in "iu" and not str(there.dtype).endswith(host.dtype.name)
-    if is_narrower and (home.to_numpy(there) != host).any():
+    sent = host.astype(dtype, copy=False)
+    there: Any = home.bring(cast(Any, sent), bind_numpy("float64"))
+    # JAX has no 64-bit types outside its 64-bit mode, and cuts them. Labels with fractions are refused later.
+    wanted = (host if kind == "f" else sent).dtype.name
+    is_narrower = not str(there.dtype).endswith(wanted)
+    must_fit = kind in "iu" or (kind == "f" and are_labels and (host == np.rint(host)).all())
+    if is_narrower and must_fit and (home.to_numpy(there) != host).any():
         raise ValueError(
-            f"{name}: {home.name} has no {host.dtype.name} here, and not every number fits in {there.dtype}. "
+            f"{name}: {home.name} has no {wanted} here, and not every number fits in {there.dtype}. "
             "Pass smaller numbers, or switch its 64-bit types on"
         )
     return there
@@ -166,17 +176,40 @@ def send(name: str, host: NDArray[Any], home: Backend) -> Any:
 
 def has_float64(backend: Backend) -> bool:
     """Return whether the library has float64 on this device. JAX has it in its 64-bit mode only."""
-    info = cast(Any, backend.xp).__array_namespace_info__()
-    return "float64" in info.dtypes(device=backend.device, kind="real floating")
+    return _has_dtype(backend, "float64")
 
 
-def widen_half(x: Any, home: Backend) -> Any:
-    """Return float16 and bfloat16 as float32, except on NumPy, where scikit-learn's rules apply."""
-    if home.name == "numpy" or not str(x.dtype).endswith("float16"):
+def _has_dtype(backend: Backend, name: str) -> bool:
+    """Return whether the library computes with a dtype on this device."""
+    return name in cast(Any, backend.xp).__array_namespace_info__().dtypes(device=backend.device)
+
+
+def widen(name: str, x: Any, home: Backend) -> Any:
+    """Return x in a dtype that its library computes with.
+
+    float16 and bfloat16 become float32, except on NumPy, where scikit-learn's rules apply. On PyTorch,
+    uint16, uint32 and uint64 become int64.
+
+    Raises:
+        ValueError: if int64 cannot hold the numbers.
+    """
+    dtype = str(x.dtype).rpartition(".")[2]
+    is_half = dtype.endswith("float16")
+    if home.name == "numpy" or not (is_half or (dtype.startswith("uint") and not _has_dtype(home, dtype))):
         return x
     xp: Any = home.xp
     with home.as_current():
-        return xp.astype(x, xp.float32)
+        wide = xp.astype(x, xp.float32 if is_half else xp.int64)
+        if dtype == "uint64" and bool(xp.any(wide < 0)):
+            raise _make_unsigned_error(name, home)
+    return wide
+
+
+def _make_unsigned_error(name: str, home: Backend) -> ValueError:
+    return ValueError(
+        f"{name}: {home.name} has no uint64 here: expected numbers of at most {_LARGEST}, got a larger one. "
+        "Pass smaller numbers"
+    )
 
 
 def _describe_place(backend: Backend) -> str:

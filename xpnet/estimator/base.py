@@ -396,6 +396,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
         Raises:
             BackendError: if the library or the device cannot be used on this machine.
+            ValueError: if the library cannot hold the class labels.
         """
         check_is_fitted(self)
         now = backend_of(self.coefs_[0])
@@ -405,8 +406,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _move(self, backend: Backend) -> None:
         """Move the fitted arrays. The parameters of the constructor stay what the user passed."""
-        for name in vars(self).keys() - self.get_params(deep=False).keys():
-            setattr(self, name, move_arrays(getattr(self, name), backend))
+        names = vars(self).keys() - self.get_params(deep=False).keys()
+        self.__dict__.update({name: move_arrays(name, getattr(self, name), backend) for name in names})
 
     def save(self, path: str | PathLike[str]) -> None:
         """Save the fitted model to a safetensors file, which `load` and `xpnet predict` read.
@@ -493,7 +494,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return {name: pack(value) for name, value in super().__getstate__().items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({name: unpack(value) for name, value in state.items()})
+        # float64 parameters switch the 64-bit types of JAX on, which the labels may need.
+        names = sorted(state, key="coefs_".__ne__)
+        super().__setstate__({name: unpack(name, state[name]) for name in names})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

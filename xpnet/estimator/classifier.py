@@ -18,7 +18,7 @@ from xpnet.backends import Backend, to_host
 from xpnet.estimator.arrays import bind_numpy, bring_to, is_on_host, is_text, locate, read_array, send
 from xpnet.estimator.base import BaseMLP, has_partial_fit
 from xpnet.estimator.failures import refuse_shortage, restore_on_failure
-from xpnet.estimator.inputs import Sample, check_weight, read_targets, read_X
+from xpnet.estimator.inputs import Sample, check_weight, read_host_targets, read_targets, read_X
 from xpnet.estimator.labels import MULTILABEL, Labels, flatten
 from xpnet.estimator.objective import find_loss
 from xpnet.maths.ops import softplus
@@ -340,11 +340,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         xp: Any = home.xp
         predicted = labels.name_classes(self._apply(labels.choose_classes, inputs), home)
         weight = check_weight(self, sample_weight, inputs.X, home)
-        if not is_on_host(predicted):
-            y, y_home = read_targets(self, y, home)
-            y = flatten(y, y_home)
-            check_consistent_length(inputs.X, y)
-        if is_on_host(predicted) or y.dtype != predicted.dtype:  # NumPy compares any two dtypes exactly
+        if is_on_host(y):
+            y = flatten(read_host_targets(self, y, home), bind_numpy("float64"))
+        else:
+            y = flatten(*read_targets(self, y, home))
+        check_consistent_length(y, inputs.X)
+        is_alike = not is_on_host(y) and (y.dtype, y.shape) == (predicted.dtype, predicted.shape)
+        if not is_alike:  # NumPy compares any two dtypes exactly, and scikit-learn refuses other shapes
             return float(accuracy_score(to_host(y), to_host(predicted), sample_weight=to_host(weight)))
         with home.as_current():
             right = predicted == y
@@ -366,7 +368,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         host = np.asarray(to_host(read_array("classes", classes)[0]))
         if home.name == "numpy" or is_text(host):
             return Labels.of(host, bind_numpy("float64"))
-        return Labels.of(send("classes", host, home), home)
+        return Labels.of(send("classes", host, home, are_labels=True), home)
 
     def _set_labels(self, labels: Labels) -> None:
         self._labels, self.classes_ = labels, labels.classes
@@ -449,12 +451,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"validation_data: y has {there}, but the classes of the fit are "
                 f"{self._labels.list_classes()}"
             )
-
-    def __sklearn_tags__(self) -> Any:
         try:
             self._labels.check_shape(y)
         except ValueError as error:
             raise ValueError(f"validation_data: {error}") from None
+
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags

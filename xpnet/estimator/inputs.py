@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from sklearn.base import is_classifier
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -31,11 +32,11 @@ from xpnet.estimator.arrays import (
     check_place,
     find_backend,
     follow,
-    is_text,
     is_on_host,
+    is_text,
     read_array,
     send,
-    widen_half,
+    widen,
 )
 from xpnet.estimator.host import HostNamespace
 
@@ -46,6 +47,7 @@ __all__ = [
     "check_some_weight",
     "check_weight",
     "read_X",
+    "read_host_targets",
     "read_sample",
     "read_targets",
 ]
@@ -196,21 +198,30 @@ def read_targets(estimator: Any, y: Any, home: Backend) -> tuple[Any, Backend]:
 
     This is `home`, or NumPy if y is text.
     """
-    y, library = read_array("y", y)
-    if library in (None, "numpy"):
-        is_numeric = not hasattr(estimator, "predict_proba")
-        y = _check_y(y, multi_output=True, y_numeric=is_numeric, estimator=estimator)
-        if issparse(y):
-            y = y.toarray()
+    if is_on_host(y):
+        y = read_host_targets(estimator, y, home)
         if is_text(y):
             return y, bind_numpy("float64")
-        if library is not None:
-            follow(estimator, "y", bind_numpy("float64"), home)
-        y = send("y", y, home)
+        y = send("y", y, home, are_labels=is_classifier(estimator))
     else:
         y = bring_to(home, estimator, "y", y)
     _check_values(y, home, "y", estimator, ensure_2d=False)
     return y, home
+
+
+def read_host_targets(estimator: Any, y: Any, home: Backend) -> NDArray[Any]:
+    """Check the y on the host for an X on `home`, which is not NumPy. Return y as a NumPy array.
+
+    Raises:
+        ValueError: as scikit-learn's estimators; or as `follow`, if y is a NumPy array of numbers.
+    """
+    y, library = read_array("y", y)
+    y = _check_y(y, multi_output=True, y_numeric=not is_classifier(estimator), estimator=estimator)
+    if issparse(y):
+        y = y.toarray()
+    if library is not None and not is_text(y):
+        follow(estimator, "y", bind_numpy("float64"), home)
+    return cast(NDArray[Any], y)
 
 
 def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
@@ -225,6 +236,8 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
     weight, library = read_array("sample_weight", weight)
     if home.name == "numpy":
         return _check_sample_weight(bring_to(home, estimator, "sample_weight", weight), X, dtype=home.dtype)
+    if is_on_host(weight) and is_text(weight):
+        weight = _check_sample_weight(weight, np.empty((X.shape[0], 0)))
     if library is None:
         weight = np.asarray(weight)
         if weight.ndim == 0:
@@ -236,8 +249,6 @@ def check_weight(estimator: Any, weight: Any, X: Any, home: Backend) -> Any:
         _check_sample_weight(home.to_numpy(weight), np.empty((X.shape[0], 0)))
     _check_values(weight, home, "sample_weight", estimator, ensure_2d=False)
     with home.as_current():
-    if is_on_host(weight) and is_text(weight):
-        weight = _check_sample_weight(weight, np.empty((X.shape[0], 0)))
         return check_some_weight(home.xp.astype(weight, home.dtype), home)
 
 
@@ -290,7 +301,7 @@ def _check_on_device(estimator: Any, X: Any, *, reset: bool, predicts: bool = Fa
         dtype = xp.__array_namespace_info__().default_dtypes(device=home.device)["real floating"]
         with home.as_current():
             X = xp.astype(X, dtype)
-    X = widen_half(X, home)
+    X = widen("X", X, home)
     if X.dtype != home.dtype:
         home = backend_of(X)
     if X.dtype not in (xp.float32, getattr(xp, "float64", None)) and not xp.isdtype(

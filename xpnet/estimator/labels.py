@@ -103,7 +103,9 @@ class Labels:
             source = backend_of(self.classes)
             is_there = source.place == home.place
             self._copies[home.place] = (
-                self.classes if is_there else send("classes_", source.to_numpy(self.classes), home)
+                self.classes
+                if is_there
+                else send("classes_", source.to_numpy(self.classes), home, are_labels=True)
             )
         return self._copies[home.place]
 
@@ -131,17 +133,15 @@ class Labels:
         """Return the classes in y, those of them that are unknown, and the known ones that y lacks."""
         if home.name == "numpy" and self.kind != MULTILABEL:
             found = Labels(self.kind, unique_labels(y))
-        else:
-            xp: Any = home.xp
         elif self.kind == MULTILABEL or y.ndim == 2:
             found = Labels.of(y, home)
+        else:
+            xp: Any = home.xp
             with home.as_current():
                 found = Labels(self.kind, xp.unique_values(y))
         there, known = found.list_classes(), self.list_classes()
         return there, set(there) - set(known), set(known) - set(there)
 
-
-def _make_searchable(x: Any, xp: Any) -> Any:
     def check_shape(self, y: Any) -> None:
         """Raise ValueError unless y is (n,), or (n, n_labels) of 0 and 1 for several labels."""
         if self.kind != MULTILABEL and y.ndim != 1:
@@ -157,6 +157,8 @@ def _make_searchable(x: Any, xp: Any) -> Any:
                 "in the data"
             )
 
+
+def _make_searchable(x: Any, xp: Any) -> Any:
     """Return x in a dtype that has an order: booleans as 0 and 1."""
     return xp.astype(x, xp.uint8) if xp.isdtype(x.dtype, "bool") else x
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends import LIBRARIES, Backend, backend_of, library_of, resolve
 from xpnet.errors import BackendError, InputError, choose
-from xpnet.estimator.arrays import is_text
+from xpnet.estimator.arrays import is_text, send
 
 __all__ = ["find_destination", "move_arrays", "pack", "unpack"]
 
@@ -50,9 +50,13 @@ def find_destination(device: str | ModuleType, now: Backend) -> Backend:
     return resolve(device, now.name if stays else None, now.dtype_name)
 
 
-def move_arrays(value: Any, backend: Backend) -> Any:
-    """Return a fitted attribute with its numeric arrays on `backend`."""
-    return _change(value, _is_array, lambda x: _move(x, backend))
+def move_arrays(name: str, value: Any, backend: Backend) -> Any:
+    """Return the fitted attribute `name` with its numeric arrays on `backend`.
+
+    Raises:
+        ValueError: if `backend` cannot hold the class labels.
+    """
+    return _change(value, _is_array, lambda x: _move(name, x, backend))
 
 
 def pack(value: Any) -> Any:
@@ -60,15 +64,18 @@ def pack(value: Any) -> Any:
     return _change(value, _is_array, _pack)
 
 
-def unpack(value: Any) -> Any:
-    """Return what `pack` was given, with arrays of the same library on the same device.
+def unpack(name: str, value: Any) -> Any:
+    """Return what `pack` was given for `name`, with arrays of the same library on the same device.
 
     If that is not usable on this machine, they become NumPy arrays, with a warning.
+
+    Raises:
+        ValueError: if the library cannot hold the class labels here.
     """
-    return _change(value, lambda x: isinstance(x, Packed), _unpack)
+    return _change(value, lambda x: isinstance(x, Packed), lambda x: _unpack(name, x))
 
 
-def _unpack(array: Packed) -> Any:
+def _unpack(name: str, array: Packed) -> Any:
     contents, library, device = array
     try:
         backend = resolve(device, library, "float64" if contents.dtype == np.float64 else "float32")
@@ -78,12 +85,16 @@ def _unpack(array: Packed) -> Any:
             stacklevel=2,
         )
         return contents
-    return _move(contents, backend)
+    return _move(name, contents, backend)
 
 
-def _move(x: Any, backend: Backend) -> Any:
+def _move(name: str, x: Any, backend: Backend) -> Any:
     source = backend_of(x)
-    return x if source.name == "numpy" and is_text(x) else backend.bring(x, source)
+    if source.name == "numpy" and is_text(x):
+        return x
+    if name not in ("classes_", "_labels") or backend.name == "numpy" or source.place == backend.place:
+        return backend.bring(x, source)
+    return send("classes_", source.to_numpy(x), backend, are_labels=True)
 
 
 def _pack(x: Any) -> Any:
