@@ -102,7 +102,7 @@ def long_run(request, ground):
     place = request.param
     skip_unless_usable(place, request.config)
     kills = request.config.getoption("kill")
-    epochs = max(150, 5 * kills) if place is Place.NUMPY else 40
+    epochs = max(400, 10 * kills) if place is Place.NUMPY else 40
     run = LongRun(f"{LONG} {epochs} {place.options}", place, ground / str(place))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ground)
