@@ -1,5 +1,6 @@
 """What the tests share: the places a test runs on, one after the other, and `xpnet train`."""
 
+import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import fields
@@ -46,6 +47,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A job in the background of a shell script ignores Ctrl-C, and so would the commands that it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "reads_nothing: looks at no value, so it runs on torch-meta, too")
     config.addinivalue_line("markers", "cuda: computes on a CUDA device; set where the place is one")
 
